@@ -1,0 +1,1 @@
+//! Who may send: application registry, SASL verification, sender binding, budgets, suspension.

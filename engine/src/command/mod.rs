@@ -1,0 +1,1 @@
+//! The `postern` command line, one file a subcommand.

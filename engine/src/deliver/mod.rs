@@ -1,0 +1,1 @@
+//! Outbound sessions and pools, outcomes per recipient, retries.

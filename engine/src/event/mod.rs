@@ -1,0 +1,1 @@
+//! The typed life of a message, and the log writer.

@@ -1,0 +1,1 @@
+//! One arriving message: chunks, trace fields, findings, verdict.

@@ -1,0 +1,1 @@
+//! How bytes move: one small interface, two drivers behind it, TLS over both.

@@ -1,0 +1,15 @@
+//! The relay engine. A message walks through these rooms in order; `docs/architecture.md` has the
+//! picture and the rules.
+
+pub mod access;
+pub mod command;
+pub mod config;
+pub mod control;
+pub mod deliver;
+pub mod event;
+pub mod intake;
+pub mod io;
+pub mod queue;
+pub mod route;
+pub mod shard;
+pub mod spool;

@@ -1,0 +1,1 @@
+//! Lanes, due times, retry schedule and expiry over the spool; pure.

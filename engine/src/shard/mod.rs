@@ -1,0 +1,1 @@
+//! One pinned data-plane thread: event loop, sessions, timers, counters.

@@ -1,0 +1,1 @@
+//! The durable log behind one narrow interface: append, settle, recover, health.
