@@ -1,6 +1,8 @@
 //! The relay engine. A message walks through these rooms in order; `docs/architecture.md` has the
 //! picture and the rules.
 
+#![deny(unsafe_code)]
+
 pub mod access;
 pub mod command;
 pub mod config;
