@@ -4,4 +4,13 @@
 //! and lets it deliver to a sink, or to Postfix, that keeps what arrives byte for byte. Everything
 //! listens on loopback; a relay, a sink and a helper process end with the value that owns them.
 
+pub mod address;
+pub mod binary;
+pub mod client;
+pub mod message;
+pub mod postfix;
+pub mod relay;
+pub mod sink;
 pub mod source;
+pub mod tls;
+pub mod tool;
