@@ -7,7 +7,9 @@
 pub mod address;
 pub mod binary;
 pub mod client;
+pub mod ledger;
 pub mod message;
+pub mod mount;
 pub mod postfix;
 pub mod relay;
 pub mod sink;
