@@ -36,6 +36,7 @@ mod parts;
 mod receive;
 mod refusal;
 mod socket;
+pub mod tls;
 
 use std::fmt;
 use std::io;
