@@ -1,0 +1,130 @@
+//! RSA signatures in batches: one trait for every backend.
+//!
+//! A backend takes whatever waits, of any mix of keys, and gives each job's signature back under
+//! its ticket. It owns the prepared keys; whoever hands in jobs knows only their ids, so that the
+//! data plane never holds key material.
+//!
+//! Backends: [`RingSigner`], one message after another, on any CPU. The trait is shaped for
+//! backends that sign several messages in one pass ([`BatchSigner::lanes`]) and for such that take
+//! a digest instead of the bytes ([`BatchSigner::takes_digests`]).
+//!
+//! Every signature that leaves a backend has been checked against the public key by it: a faulty
+//! RSA-CRT computation would give the key away.
+
+mod ring;
+
+use std::fmt;
+
+use crate::key::{KeyRefused, RsaPrivateKey};
+
+pub use self::ring::RingSigner;
+
+/// Names a key that a backend has loaded. Chosen by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub u32);
+
+/// Names a job. Chosen by the caller; comes back with the signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// One signature to make: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 8.2).
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// Comes back with the signature.
+    pub ticket: Ticket,
+    /// Which key signs.
+    pub key: KeyId,
+    /// What is signed.
+    pub input: Input<'a>,
+}
+
+/// What a job signs.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The canonical header bytes, which the backend hashes. Every backend takes these.
+    Canonical(&'a [u8]),
+    /// Their SHA-256 digest, for backends that [take it](BatchSigner::takes_digests).
+    Digest([u8; 32]),
+}
+
+/// The outcome of one job.
+#[derive(Debug)]
+pub struct Signed {
+    /// That of the job.
+    pub ticket: Ticket,
+    /// The signature, or why there is none.
+    pub result: Result<Signature, SignFault>,
+}
+
+/// One RSA signature, as long as its key's modulus.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signature(Box<[u8]>);
+
+impl Signature {
+    /// Wraps what a backend computed and checked.
+    pub(crate) fn new(bytes: Box<[u8]>) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the signature, big-endian.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature({} bytes)", self.0.len())
+    }
+}
+
+/// Signs batches of jobs.
+///
+/// `Send`, so that a backend can be made on one thread and moved to a signing core.
+pub trait BatchSigner: Send {
+    /// Returns the backend's name, for the log and `status`.
+    fn name(&self) -> &'static str;
+
+    /// Returns how many messages one pass signs; a multiple of it is the best batch.
+    fn lanes(&self) -> usize;
+
+    /// Whether [`Input::Digest`] is taken.
+    fn takes_digests(&self) -> bool;
+
+    /// Prepares a key and keeps it under `id`, in place of what was there.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyRefused`], where this backend cannot use a key of this kind.
+    fn load(&mut self, id: KeyId, key: &RsaPrivateKey) -> Result<(), KeyRefused>;
+
+    /// Forgets a key; jobs that name it are answered with [`SignFault::UnknownKey`].
+    fn unload(&mut self, id: KeyId);
+
+    /// Does all jobs and appends one [`Signed`] for each to `done`, in the order of `jobs`.
+    fn sign(&mut self, jobs: &[Job<'_>], done: &mut Vec<Signed>);
+}
+
+/// Why a job has no signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SignFault {
+    /// No key is loaded under this id; a key withdrawn while the job waited is the usual cause.
+    UnknownKey,
+    /// This backend signs bytes, not digests: a mistake of the caller.
+    DigestNotTaken,
+    /// The computed signature did not verify and was discarded: faulty memory or CPU.
+    Check,
+}
+
+impl fmt::Display for SignFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownKey => "no key is loaded under this id",
+            Self::DigestNotTaken => "this backend signs bytes, not digests",
+            Self::Check => "the signature did not verify and was discarded",
+        })
+    }
+}
+
+impl std::error::Error for SignFault {}

@@ -1,0 +1,308 @@
+//! RSA keys: read from PEM, made, checked, written.
+//!
+//! Invariants: an [`RsaPrivateKey`] exists only if its numbers belong together and it has signed a
+//! probe whose signature verified; it has 2048 to 4096 bits. Secret bytes are zeroised on drop and
+//! appear in no `Debug`, `Display` or error.
+//!
+//! Failures: every way in which a file can be wrong is one [`KeyRefused`], whose text tells the
+//! operator what to do; the caller adds the file's name.
+//!
+//! Limit: a signing backend keeps its own prepared form of a key; that of `ring` is not zeroised by
+//! `ring`.
+
+mod der;
+mod generate;
+mod pem;
+
+use std::fmt;
+
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+pub use rsa::rand_core;
+use zeroize::Zeroizing;
+
+use der::{DerFault, Reader};
+pub use generate::{GenerateFailed, OsRandom, RandomnessFailed};
+
+/// An RSA private key that has been proved to work.
+#[derive(Clone)]
+pub struct RsaPrivateKey {
+    /// `RSAPrivateKey` (RFC 8017 A.1.2).
+    pkcs1: Zeroizing<Vec<u8>>,
+    public: RsaPublicKey,
+}
+
+/// The public half: what DNS publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RsaPublicKey {
+    modulus: Vec<u8>,
+    exponent: Vec<u8>,
+}
+
+impl RsaPrivateKey {
+    /// Reads the first private key of a PEM text: PKCS#8 (`PRIVATE KEY`) or PKCS#1
+    /// (`RSA PRIVATE KEY`).
+    ///
+    /// # Errors
+    ///
+    /// [`KeyRefused`], one variant for each usual cause. Costs about 1 ms, for the probe.
+    pub fn from_pem(text: &[u8]) -> Result<Self, KeyRefused> {
+        let section = pem::private_key(text)?;
+        match section.label {
+            "RSA PRIVATE KEY" => Self::from_pkcs1_der(&section.der),
+            "PRIVATE KEY" => Self::from_pkcs8_der(&section.der),
+            "ENCRYPTED PRIVATE KEY" => Err(KeyRefused::Encrypted),
+            "EC PRIVATE KEY" => Err(KeyRefused::NotRsa { found: "EC" }),
+            "DSA PRIVATE KEY" => Err(KeyRefused::NotRsa { found: "DSA" }),
+            label => Err(KeyRefused::Format { label: label.into() }),
+        }
+    }
+
+    /// Reads an unencrypted PKCS#8 `PrivateKeyInfo` (RFC 5958).
+    ///
+    /// # Errors
+    ///
+    /// As [`RsaPrivateKey::from_pem`].
+    pub fn from_pkcs8_der(bytes: &[u8]) -> Result<Self, KeyRefused> {
+        let mut outer = Reader::new(bytes);
+        let mut info = Reader::new(outer.element(der::SEQUENCE)?);
+        outer.end()?;
+        info.unsigned()?;
+        let algorithm =
+            Reader::new(info.element(der::SEQUENCE)?).element(der::OBJECT_IDENTIFIER)?;
+        check_algorithm(algorithm)?;
+        Self::from_pkcs1_der(info.element(der::OCTET_STRING)?)
+    }
+
+    /// Reads an `RSAPrivateKey` (RFC 8017 A.1.2) and proves it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RsaPrivateKey::from_pem`].
+    pub fn from_pkcs1_der(bytes: &[u8]) -> Result<Self, KeyRefused> {
+        let public = read_public(bytes)?;
+        public.check_size()?;
+        let key = Self { pkcs1: Zeroizing::new(bytes.to_vec()), public };
+        key.prove()?;
+        Ok(key)
+    }
+
+    /// Returns the public half.
+    pub fn public(&self) -> &RsaPublicKey {
+        &self.public
+    }
+
+    /// Writes a PKCS#8 PEM text.
+    pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
+        let contents_bytes = self.pkcs1.len() + 64;
+        let mut info = Zeroizing::new(Vec::with_capacity(contents_bytes));
+        der::write_unsigned(&mut info, &[]);
+        info.extend_from_slice(RSA_ALGORITHM);
+        der::write(&mut info, der::OCTET_STRING, &self.pkcs1);
+        let mut outer = Zeroizing::new(Vec::with_capacity(contents_bytes + 8));
+        der::write(&mut outer, der::SEQUENCE, &info);
+        pem::encode("PRIVATE KEY", &outer)
+    }
+
+    /// Prepares the key for `ring`.
+    pub(crate) fn to_ring(&self) -> Result<RsaKeyPair, KeyRefused> {
+        RsaKeyPair::from_der(&self.pkcs1).map_err(|_| KeyRefused::Inconsistent)
+    }
+
+    /// Signs a probe: `ring` checks each signature with the public exponent, which finds wrong CRT
+    /// exponents that the checks at loading cannot.
+    fn prove(&self) -> Result<(), KeyRefused> {
+        let pair = self.to_ring()?;
+        let mut signature = vec![0; pair.public().modulus_len()];
+        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"probe", &mut signature)
+            .map_err(|ring::error::Unspecified| KeyRefused::Inconsistent)
+    }
+}
+
+impl fmt::Debug for RsaPrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RsaPrivateKey({} bits)", self.public.bits())
+    }
+}
+
+impl RsaPublicKey {
+    /// Returns the length of the modulus in bits.
+    pub fn bits(&self) -> usize {
+        self.modulus
+            .first()
+            .map_or(0, |first| self.modulus.len() * 8 - first.leading_zeros() as usize)
+    }
+
+    /// Returns the modulus, big-endian, without leading zeros.
+    pub fn modulus(&self) -> &[u8] {
+        &self.modulus
+    }
+
+    /// Returns the public exponent, big-endian, without leading zeros.
+    pub fn exponent(&self) -> &[u8] {
+        &self.exponent
+    }
+
+    /// Returns the `SubjectPublicKeyInfo` (RFC 5280 4.1), the form that `p=` carries (RFC 6376
+    /// 3.6.1 with erratum 3017).
+    pub fn to_spki_der(&self) -> Vec<u8> {
+        let mut numbers = Vec::new();
+        der::write_unsigned(&mut numbers, &self.modulus);
+        der::write_unsigned(&mut numbers, &self.exponent);
+        let mut bits = vec![0]; // no unused bits
+        der::write(&mut bits, der::SEQUENCE, &numbers);
+        let mut info = RSA_ALGORITHM.to_vec();
+        der::write(&mut info, der::BIT_STRING, &bits);
+        let mut spki = Vec::new();
+        der::write(&mut spki, der::SEQUENCE, &info);
+        spki
+    }
+
+    fn check_size(&self) -> Result<(), KeyRefused> {
+        let bits = self.bits();
+        if bits < MODULUS_BITS_MIN {
+            return Err(KeyRefused::TooShort { bits });
+        }
+        if bits > MODULUS_BITS_MAX || bits % 512 != 0 {
+            return Err(KeyRefused::Length { bits });
+        }
+        let wide = |exponent: u32, &octet: &u8| exponent << 8 | u32::from(octet);
+        let exponent = self.exponent.iter().fold(0, wide);
+        // RFC 8017 allows small exponents; padding attacks begin there.
+        let fits = self.exponent.len() <= 4 && exponent >= 65_537 && exponent % 2 == 1;
+        if fits { Ok(()) } else { Err(KeyRefused::Exponent) }
+    }
+}
+
+/// Why a private key cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyRefused {
+    /// No PEM section; DER, an empty file or another file are usual causes.
+    NotPem,
+    /// The PEM text or the DER inside ends too early; an incomplete copy is the usual cause.
+    Truncated,
+    /// The PEM body is not base64.
+    Base64,
+    /// Protected by a passphrase.
+    Encrypted,
+    /// PEM, but no private key in it: a certificate or a public key.
+    NotPrivate {
+        /// What the first section says it is.
+        label: Box<str>,
+    },
+    /// A private key in a format other than PKCS#1 and PKCS#8, such as OpenSSH's.
+    Format {
+        /// What the section says it is.
+        label: Box<str>,
+    },
+    /// A private key of another algorithm.
+    NotRsa {
+        /// Which.
+        found: &'static str,
+    },
+    /// The DER is not that of a two-prime RSA key.
+    Malformed,
+    /// Under 2048 bits (RFC 8301 3.2).
+    TooShort {
+        /// The length of the modulus.
+        bits: usize,
+    },
+    /// Over 4096 bits, or not a multiple of 512.
+    Length {
+        /// The length of the modulus.
+        bits: usize,
+    },
+    /// The public exponent is under 65537, even, or over 32 bits.
+    Exponent,
+    /// The numbers do not belong together: a damaged or forged file.
+    Inconsistent,
+}
+
+impl fmt::Display for KeyRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPem => f.write_str("no PEM private key in it"),
+            Self::Truncated => f.write_str("the key is cut short"),
+            Self::Base64 => f.write_str("the PEM body is not base64"),
+            Self::Encrypted => f.write_str(
+                "the key is protected by a passphrase; remove it with `openssl pkey -in FILE -out FILE2`",
+            ),
+            Self::NotPrivate { label } => {
+                write!(f, "it holds a {}, no private key", label.to_ascii_lowercase())
+            }
+            Self::Format { label } => write!(
+                f,
+                "the format {label:?} is not read; PKCS#8 (`PRIVATE KEY`) and PKCS#1 (`RSA PRIVATE KEY`) are"
+            ),
+            Self::NotRsa { found } => write!(f, "the key is {found}, not RSA"),
+            Self::Malformed => f.write_str("the key is not a well-formed RSA private key"),
+            Self::TooShort { bits } => {
+                write!(f, "the key has {bits} bits; DKIM needs {MODULUS_BITS_MIN} (RFC 8301)")
+            }
+            Self::Length { bits } => write!(
+                f,
+                "the key has {bits} bits; {MODULUS_BITS_MIN} to {MODULUS_BITS_MAX} in steps of 512 are supported"
+            ),
+            Self::Exponent => f.write_str("the public exponent is not 65537 or another odd number of 17 to 32 bits"),
+            Self::Inconsistent => {
+                f.write_str("the numbers of the key do not belong together; the file is damaged")
+            }
+        }
+    }
+}
+
+impl std::error::Error for KeyRefused {}
+
+impl From<DerFault> for KeyRefused {
+    fn from(fault: DerFault) -> Self {
+        match fault {
+            DerFault::Truncated => Self::Truncated,
+            DerFault::Malformed => Self::Malformed,
+        }
+    }
+}
+
+fn check_algorithm(identifier: &[u8]) -> Result<(), KeyRefused> {
+    let found = match identifier {
+        RSA_ENCRYPTION => return Ok(()),
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a] => "RSA-PSS",
+        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01] => "EC",
+        [0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01] => "DSA",
+        [0x2b, 0x65, 0x70] => "Ed25519",
+        [0x2b, 0x65, 0x71] => "Ed448",
+        [0x2b, 0x65, 0x6e] => "X25519",
+        _ => "of an unknown algorithm",
+    };
+    Err(KeyRefused::NotRsa { found })
+}
+
+/// Reads the shape of an `RSAPrivateKey` and keeps its public numbers.
+fn read_public(bytes: &[u8]) -> Result<RsaPublicKey, KeyRefused> {
+    let mut outer = Reader::new(bytes);
+    let mut key = Reader::new(outer.element(der::SEQUENCE)?);
+    outer.end()?;
+    // Version 0: two primes.
+    if !key.unsigned()?.is_empty() {
+        return Err(KeyRefused::Malformed);
+    }
+    let public = RsaPublicKey { modulus: key.unsigned()?.into(), exponent: key.unsigned()?.into() };
+    for _private in ["d", "p", "q", "dP", "dQ", "qInv"] {
+        key.unsigned()?;
+    }
+    key.end()?;
+    Ok(public)
+}
+
+/// rsaEncryption, 1.2.840.113549.1.1.1.
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
+/// The `AlgorithmIdentifier` of it, with its NULL parameters.
+const RSA_ALGORITHM: &[u8] =
+    &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+
+/// RFC 8301 3.2: signers use at least 2048 bits.
+pub const MODULUS_BITS_MIN: usize = 2048;
+
+/// The largest that `ring` signs with.
+pub const MODULUS_BITS_MAX: usize = 4096;
