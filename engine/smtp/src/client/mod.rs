@@ -1,0 +1,1 @@
+//! A client session as a pure state machine.
