@@ -149,9 +149,14 @@ pub struct Credentials {
 }
 
 /// A password: never printed, wiped from memory when dropped.
-pub struct Password(pub(crate) Zeroizing<Vec<u8>>);
+pub struct Password(pub(super) Zeroizing<Vec<u8>>);
 
 impl Password {
+    /// Takes hold of a secret.
+    pub fn new(secret: impl Into<Vec<u8>>) -> Self {
+        Self(Zeroizing::new(secret.into()))
+    }
+
     /// The secret bytes, for the one who checks them.
     pub fn expose(&self) -> &[u8] {
         &self.0
