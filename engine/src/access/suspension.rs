@@ -1,0 +1,138 @@
+//! Which applications are cut off: refused at once, everywhere, until restored.
+//!
+//! # Invariants
+//! - A cut is in force in memory before it is on disk: it must not wait for a slow disk.
+//!   [`Suspensions::save`] makes it durable; until it has returned, a crash may undo the change.
+//! - The file always holds a whole state: it is written beside, flushed, renamed, and the directory
+//!   is flushed.
+//! - A file that cannot be read keeps the relay from starting: forgetting a cut is worse.
+//!
+//! Cost: [`Suspensions::is_cut`] is an atomic load and a hash look-up, without a lock, so that it
+//! can be asked for each command.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Why, since when and by whom an application is cut off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cut {
+    /// The operator's words.
+    pub reason: String,
+    /// When it was ordered (RFC 3339).
+    pub since: String,
+    /// Who ordered it.
+    pub actor: String,
+}
+
+/// The applications that are cut off. One for the whole relay, shared by all threads.
+pub struct Suspensions {
+    cut: ArcSwap<HashMap<Box<str>, Cut>>,
+    path: PathBuf,
+    /// Held while the file is written: the last state written is the last one asked for.
+    writing: Mutex<()>,
+}
+
+/// The file's form.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    cut: BTreeMap<String, Cut>,
+}
+
+impl Suspensions {
+    /// Reads the state from `directory`, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or its state file cannot be read or understood.
+    pub fn load(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        let path = directory.join(FILE_NAME);
+        let saved = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
+                let text = format!("{}: not understood: {error}", path.display());
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Saved { cut: BTreeMap::new() },
+            Err(error) => {
+                return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+            }
+        };
+        let cut = saved.cut.into_iter().map(|(app, cut)| (app.into(), cut)).collect();
+        Ok(Self { cut: ArcSwap::from_pointee(cut), path, writing: Mutex::new(()) })
+    }
+
+    /// Whether the application is cut off.
+    #[must_use]
+    pub fn is_cut(&self, app: &str) -> bool {
+        let cut = self.cut.load();
+        !cut.is_empty() && cut.contains_key(app)
+    }
+
+    /// Cuts an application off, from now on, on every thread. Of two orders the later one's reason
+    /// stands. Durable after [`Suspensions::save`].
+    pub fn cut(&self, app: &str, reason: &str, actor: &str) {
+        let since = format!("{:.0}", Timestamp::now());
+        let order = Cut { reason: reason.to_owned(), since, actor: actor.to_owned() };
+        self.cut.rcu(|cut| {
+            let mut cut = HashMap::clone(cut);
+            cut.insert(app.into(), order.clone());
+            cut
+        });
+    }
+
+    /// Undoes a cut; `false` where there was none. Durable after [`Suspensions::save`].
+    pub fn restore(&self, app: &str) -> bool {
+        let before = self.cut.rcu(|cut| {
+            let mut cut = HashMap::clone(cut);
+            cut.remove(app);
+            cut
+        });
+        before.contains_key(app)
+    }
+
+    /// Every cut application with its reason.
+    #[must_use]
+    pub fn reasons(&self) -> BTreeMap<String, String> {
+        self.all().into_iter().map(|(app, cut)| (app, cut.reason)).collect()
+    }
+
+    /// Every cut application.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<String, Cut> {
+        let cut = self.cut.load();
+        cut.iter().map(|(app, cut)| (app.to_string(), cut.clone())).collect()
+    }
+
+    /// Writes the state durably. Blocks for a disk flush or two.
+    ///
+    /// # Errors
+    /// What the file system says; the state on disk is then the one before.
+    pub fn save(&self) -> io::Result<()> {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = serde_json::to_vec_pretty(&Saved { cut: self.all() })?;
+        let written = replace_durably(&self.path, &text);
+        drop(writing);
+        written
+    }
+}
+
+/// Puts `text` in place of the file, so that a crash leaves either the old or the new content.
+fn replace_durably(path: &Path, text: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+const FILE_NAME: &str = "cut.json";

@@ -1,0 +1,112 @@
+//! Secrets: values that cannot be printed by accident and are wiped when dropped.
+
+use std::sync::Arc;
+
+use argon2::password_hash::phc::PasswordHash as Phc;
+use zeroize::{Zeroize, Zeroizing};
+
+/// A password to be shown to somebody else, such as a smarthost's. No `Debug`, no `Display`.
+#[derive(Clone)]
+pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
+
+impl Secret {
+    /// Takes the bytes over; the caller's copy, if there is one, is the caller's to wipe.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Zeroizing::new(bytes)))
+    }
+
+    /// The bytes, for the one place that sends them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// An argon2id hash in PHC string form. Not a password, but what an offline guess needs: no
+/// `Debug`, no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(Arc<str>);
+
+/// Why a text is not a password hash that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashFault {
+    /// It is not in PHC string form: perhaps the password itself.
+    NotPhc,
+    /// It is a hash of another kind; holds its name.
+    Algorithm(String),
+    /// Its parameters are out of bounds: they would take minutes or gigabytes, or nothing.
+    Costs,
+}
+
+impl PasswordHash {
+    /// Reads a PHC string: argon2id, version 19, within bounds that a relay can bear.
+    ///
+    /// # Errors
+    /// [`HashFault`]
+    pub fn parse(phc: &str) -> Result<Self, HashFault> {
+        let parsed = Phc::new(phc).map_err(|_| HashFault::NotPhc)?;
+        if parsed.algorithm.as_str() != "argon2id" || parsed.version.is_some_and(|v| v != 19) {
+            return Err(HashFault::Algorithm(parsed.algorithm.to_string()));
+        }
+        let cost = |name: &str| parsed.params.get_decimal(name).unwrap_or(0);
+        let is_bearable = (8..=MEMORY_KIB_MAX).contains(&cost("m"))
+            && (1..=PASSES_MAX).contains(&cost("t"))
+            && (1..=LANES_MAX).contains(&cost("p"));
+        if !is_bearable || parsed.hash.is_none() || parsed.salt.is_none() {
+            return Err(HashFault::Costs);
+        }
+        Ok(Self(phc.into()))
+    }
+
+    /// Whether guessing it offline is cheaper than OWASP's first recommendation (19 MiB, 2 passes).
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        let cost = |name| {
+            let parsed = Phc::new(&self.0).ok()?;
+            parsed.params.get_decimal(name).map(u64::from)
+        };
+        cost("m").unwrap_or(0) * cost("t").unwrap_or(0) < 19_456 * 2
+    }
+
+    /// The PHC string, for the verifier.
+    #[must_use]
+    pub fn expose(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+/// 256 MiB: several are computed at once.
+const MEMORY_KIB_MAX: u32 = 262_144;
+/// Some seconds at most, with [`MEMORY_KIB_MAX`].
+const PASSES_MAX: u32 = 16;
+const LANES_MAX: u32 = 16;
+
+/// The key that seals the spool (AES-256). No `Debug`, no `Display`, no second copy.
+#[derive(Clone)]
+pub struct SealKey(Arc<SealBytes>);
+
+struct SealBytes([u8; SealKey::BYTES]);
+
+impl Drop for SealBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl SealKey {
+    /// Length of the key.
+    pub const BYTES: usize = 32;
+
+    /// Takes the key over.
+    #[must_use]
+    pub fn new(bytes: [u8; Self::BYTES]) -> Self {
+        Self(Arc::new(SealBytes(bytes)))
+    }
+
+    /// The bytes, for the cipher.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; Self::BYTES] {
+        &self.0.0
+    }
+}
