@@ -100,7 +100,7 @@ impl RsaPrivateKey {
     where
         R: TryCryptoRng,
     {
-        if !(MODULUS_BITS_MIN..=MODULUS_BITS_MAX).contains(&bits) || bits % 512 != 0 {
+        if !(MODULUS_BITS_MIN..=MODULUS_BITS_MAX).contains(&bits) || !bits.is_multiple_of(512) {
             return Err(GenerateFailed::Length { bits });
         }
         let made = rsa::PrivateKey::new(random, bits).map_err(generator)?;

@@ -163,7 +163,7 @@ impl RsaPublicKey {
         if bits < MODULUS_BITS_MIN {
             return Err(KeyRefused::TooShort { bits });
         }
-        if bits > MODULUS_BITS_MAX || bits % 512 != 0 {
+        if bits > MODULUS_BITS_MAX || !bits.is_multiple_of(512) {
             return Err(KeyRefused::Length { bits });
         }
         let wide = |exponent: u32, &octet: &u8| exponent << 8 | u32::from(octet);

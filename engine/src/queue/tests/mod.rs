@@ -1,0 +1,1 @@
+//! Tables, a simulation on seeds, and a comparison with a naive model.
