@@ -273,6 +273,13 @@ impl Client {
         std::mem::take(&mut self.pending)
     }
 
+    /// What the relay sends, up to `bytes` of it, until it closes or pauses for long.
+    pub fn rest_within(&mut self, bytes: usize) -> Vec<u8> {
+        while self.pending.len() < bytes && self.receive().is_ok_and(|read| read > 0) {}
+        let end = self.pending.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        self.pending.drain(..end).collect()
+    }
+
     /// Whether the relay closes the connection now, saying no more.
     pub fn is_closed(&mut self) -> bool {
         match self.receive() {

@@ -1,0 +1,96 @@
+//! Mail with payment card numbers is refused: with the rule, never with what was found.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use postern_tests::message::{Mail, to_wire};
+use postern_tests::relay::{RECIPIENT, SENDER, Setup};
+use postern_tests::sink::Sink;
+
+/// A number that passes the Luhn check and lies in an issuer's range: the industry's test number.
+const CARD: &str = "4111 1111 1111 1111";
+
+fn with_part(fields: &str, body: &str) -> Vec<u8> {
+    format!(
+        "From: <{SENDER}>\r\nTo: <{RECIPIENT}>\r\nSubject: order\r\nMIME-Version: 1.0\r\n\
+         {fields}\r\n{body}\r\n"
+    )
+    .into_bytes()
+}
+
+#[test]
+fn card_numbers_are_found_however_they_are_encoded() {
+    let sink = Sink::start();
+    let relay = Setup::new(sink.addr()).start();
+    let base64 = BASE64.encode(format!("Card: {CARD}\r\n"));
+    let multipart = format!(
+        "preamble\r\n--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n--b\r\n\
+         Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+         {base64}\r\n--b--"
+    );
+    let refused = [
+        with_part("", &format!("pay with {CARD}.")),
+        with_part("Content-Type: text/plain\r\n", "4111-1111-1111-1111"),
+        with_part("Content-Type: text/plain\r\n", "4111111111111111"),
+        with_part("Content-Transfer-Encoding: base64\r\n", &base64),
+        with_part("Content-Transfer-Encoding: quoted-printable\r\n", "4111 1=\r\n111 =31111 1111"),
+        with_part("Content-Type: multipart/mixed; boundary=b\r\n", &multipart),
+        with_part(
+            "Content-Type: text/plain; charset=iso-2022-jp\r\n",
+            &format!("\x1b$B%+!<%I\x1b(B {CARD}"),
+        ),
+    ];
+    for content in &refused {
+        let mut client = relay.connect();
+        client.begin(SENDER, &[RECIPIENT]);
+        client.send(&to_wire(content));
+        let reply = client.reply().expect_status(550, "5.7.1");
+        let text = reply.lines.join(" ");
+        assert!(!text.contains("4111") && !text.contains("1111"), "the reply tells: {text}");
+        assert!(text.contains("card"), "the reply names no rule: {text}");
+        client.command("NOOP").expect(250);
+    }
+    let accepted = [
+        with_part("", "4111 1111 1111 1112"),
+        with_part("", "order 1234567890123452 of 2026-11-24"),
+        with_part("Content-Type: application/octet-stream\r\n", "no text part"),
+    ];
+    let mut client = relay.connect();
+    for content in &accepted {
+        client.begin(SENDER, &[RECIPIENT]);
+        client.send(&to_wire(content));
+        client.reply().expect(250);
+    }
+    sink.wait_for(accepted.len(), 10);
+    let log = relay.log();
+    assert!(!log.contains("4111"), "the log tells");
+    assert_eq!(sink.stop().len(), accepted.len());
+}
+
+#[test]
+fn a_card_number_split_over_packets_and_chunks_is_found() {
+    let sink = Sink::start();
+    let relay = Setup::new(sink.addr()).start();
+    let content = with_part("", &format!("pay with {CARD}."));
+    let mut client = relay.connect();
+    client.begin(SENDER, &[RECIPIENT]);
+    client.send_split(&to_wire(&content), 1);
+    client.reply().expect(550);
+    client.command(&format!("MAIL FROM:<{SENDER}>")).expect(250);
+    client.command(&format!("RCPT TO:<{RECIPIENT}>")).expect(250);
+    for piece in content.chunks(3) {
+        client.send(format!("BDAT {}\r\n", piece.len()).as_bytes());
+        client.send(piece);
+        client.reply().expect(250);
+    }
+    client.command("BDAT 0 LAST").expect(550);
+    assert!(sink.stop().is_empty());
+}
+
+#[test]
+fn without_filters_everything_passes() {
+    let sink = Sink::start();
+    let relay = Setup::new(sink.addr()).argument("--no-filters").start();
+    relay.accept(&Mail::with_body(SENDER, RECIPIENT, format!("{CARD}\r\n").as_bytes()));
+    sink.wait_for(1, 10);
+    sink.stop();
+}

@@ -1,0 +1,182 @@
+//! What the next hop says decides per recipient; nothing vanishes.
+
+use std::time::Duration;
+
+use postern_tests::client::Client;
+use postern_tests::message::{Mail, added_fields, number_of};
+use postern_tests::relay::{RECIPIENT, Relay, SENDER, Setup};
+use postern_tests::sink::{Act, Options, Phase, Sink};
+
+use crate::cutoff::unhold;
+
+/// Retries come after a tenth of a second, so that a test sees them.
+fn impatient(sink: &Sink) -> Setup {
+    Setup::new(sink.addr()).set("queue.retry_first", "100ms").set("queue.retry_max", "500ms")
+}
+
+#[track_caller]
+fn list(relay: &Relay) -> String {
+    relay.command(&["queue", "list"]).expect_success().out
+}
+
+#[test]
+fn a_temporary_failure_is_tried_again() {
+    for phase in [Phase::Connect, Phase::Mail, Phase::Rcpt, Phase::Data, Phase::End] {
+        let sink = Sink::with(Options::script(move |moment| {
+            if moment.phase == phase && moment.before < 2 {
+                return Act::Answer("451 4.3.0 come back later".to_owned());
+            }
+            Act::Proceed
+        }));
+        let relay = impatient(&sink).start();
+        let mail = Mail::numbered(1, SENDER, RECIPIENT, 3_000);
+        relay.accept(&mail);
+        assert!(
+            sink.wait_until(30, |all| all.iter().any(|got| got.is_acknowledged)),
+            "not delivered after a 451 at {phase:?}: {:?}",
+            sink.commands()
+        );
+        for got in sink.messages() {
+            added_fields(&mail.content, &got.content).expect("byte-exact at every attempt");
+        }
+        relay.wait_until("the queue is empty", 10, |relay| !list(relay).contains(RECIPIENT));
+        sink.stop();
+    }
+}
+
+#[test]
+fn a_permanent_failure_stays_visible_until_it_is_dropped() {
+    for phase in [Phase::Mail, Phase::Rcpt, Phase::Data, Phase::End] {
+        let sink = Sink::with(Options::script(move |moment| {
+            if moment.phase == phase {
+                return Act::Answer("550 5.1.1 No such customer".to_owned());
+            }
+            Act::Proceed
+        }));
+        let mut relay = impatient(&sink).start();
+        relay.accept(&Mail::numbered(1, SENDER, RECIPIENT, 3_000));
+        relay.wait_until("the failure is listed", 10, |relay| list(relay).contains("failed"));
+        relay.kill();
+        relay.start();
+        let shown = list(&relay);
+        assert!(shown.contains("failed") && shown.contains(RECIPIENT), "{phase:?}: {shown}");
+        let id = id_in(&shown);
+        let detail = relay.command(&["queue", "show", &id]).expect_success().out;
+        assert!(detail.contains("550") && detail.contains("No such customer"), "{detail}");
+        relay.command(&["queue", "drop", &id]).expect_success();
+        relay.wait_until("it is gone", 10, |relay| !list(relay).contains(&id));
+        relay.kill();
+        relay.start();
+        assert!(!list(&relay).contains(&id), "dropped mail came back");
+        drop(sink);
+    }
+}
+
+/// The first queue id in a listing: 26 letters and digits.
+fn id_in(shown: &str) -> String {
+    let is_id = |word: &&str| word.len() == 26 && word.chars().all(|c| c.is_ascii_alphanumeric());
+    let found = shown.split(|c: char| !c.is_ascii_alphanumeric()).find(is_id);
+    found.unwrap_or_else(|| panic!("no queue id in {shown}")).to_owned()
+}
+
+#[test]
+fn each_recipient_has_its_own_outcome() {
+    let sink = Sink::with(Options::script(|moment| match moment.phase {
+        Phase::Rcpt if moment.line.contains("gone") => Act::Answer("550 5.1.1 gone".to_owned()),
+        Phase::Rcpt if moment.line.contains("busy") && moment.before < 3 => {
+            Act::Answer("450 4.2.0 busy".to_owned())
+        }
+        _ => Act::Proceed,
+    }));
+    let relay = impatient(&sink).start();
+    let mut mail = Mail::numbered(1, SENDER, RECIPIENT, 3_000);
+    mail.to = ["fine", "gone", "busy"].map(|name| format!("{name}@two.example")).to_vec();
+    relay.accept(&mail);
+    let got = sink.wait_for(2, 30);
+    assert_eq!(got[0].to, ["fine@two.example"]);
+    assert_eq!(got[1].to, ["busy@two.example"]);
+    relay.wait_until("one failure is left", 10, |relay| {
+        let shown = list(relay);
+        shown.contains("failed") && !shown.contains("busy@") && !shown.contains("fine@")
+    });
+    sink.stop();
+}
+
+#[test]
+fn a_failed_message_can_be_tried_again() {
+    let sink = Sink::with(Options::script(|moment| match moment.phase {
+        Phase::Rcpt if moment.before == 0 => Act::Answer("550 5.1.1 not yet known".to_owned()),
+        _ => Act::Proceed,
+    }));
+    let relay = impatient(&sink).start();
+    relay.accept(&Mail::numbered(1, SENDER, RECIPIENT, 3_000));
+    relay.wait_until("the failure is listed", 10, |relay| list(relay).contains("failed"));
+    let id = id_in(&list(&relay));
+    relay.command(&["queue", "retry", &id]).expect_success();
+    sink.wait_for(1, 10);
+    sink.stop();
+}
+
+#[test]
+fn held_mail_is_kept_and_goes_when_the_hold_ends() {
+    let sink = Sink::start();
+    let mut relay = Setup::new(sink.addr()).argument("--hold").start();
+    let mut client = relay.connect();
+    for number in 0..20 {
+        client.submit(&Mail::numbered(number, SENDER, RECIPIENT, 3_000)).expect(250);
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(sink.sessions(), 0, "held mail was delivered");
+    assert!(list(&relay).contains(RECIPIENT));
+    relay.kill();
+    relay.reconfigure(unhold);
+    relay.start();
+    let mut numbers: Vec<u64> =
+        sink.wait_for(20, 20).iter().filter_map(|got| number_of(&got.content)).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..20).collect::<Vec<u64>>());
+    sink.stop();
+}
+
+#[test]
+fn a_next_hop_that_is_down_loses_nothing() {
+    let addr = postern_tests::address::own_port(2525);
+    let relay =
+        Setup::new(addr).set("queue.retry_first", "100ms").set("queue.retry_max", "500ms").start();
+    relay.accept(&Mail::numbered(1, SENDER, RECIPIENT, 3_000));
+    relay.wait_until("the attempt is listed", 10, |relay| list(relay).contains(RECIPIENT));
+    std::thread::sleep(Duration::from_millis(300));
+    let sink = Sink::with(Options { addr, ..Options::default() });
+    sink.wait_for(1, 30);
+    sink.stop();
+}
+
+#[test]
+fn an_urgent_message_overtakes_bulk() {
+    let sink = Sink::with(Options::script(|moment| match moment.phase {
+        Phase::End => Act::Stall(Duration::from_millis(40)),
+        _ => Act::Proceed,
+    }));
+    let relay = Setup::new(sink.addr())
+        .app("login", "login secret", "three.example")
+        .set("app.0.lane", "bulk")
+        .set("app.1.lane", "urgent")
+        .start();
+    let mut bulk = relay.connect();
+    for number in 0..200 {
+        bulk.submit(&Mail::numbered(number, SENDER, RECIPIENT, 1_500)).expect(250);
+    }
+    let before = sink.count();
+    let mut urgent = Client::authenticated(relay.addr, "login", "login secret");
+    urgent.submit(&Mail::numbered(999, "a@three.example", RECIPIENT, 1_500)).expect(250);
+    let is_code = |number: Option<u64>| number == Some(999);
+    assert!(sink.wait_until(30, |all| all.iter().any(|got| is_code(number_of(&got.content)))));
+    let all = sink.messages();
+    let place = all.iter().position(|got| is_code(number_of(&got.content))).expect("it is there");
+    postern_tests::tool::say(&format!(
+        "200 bulk mails queued, {before} delivered: the urgent one came as number {place}"
+    ));
+    assert!(place < 190 && place <= before + 60, "the urgent message waited for bulk: {place}");
+    sink.wait_for(201, 60);
+    sink.stop();
+}

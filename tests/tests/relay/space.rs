@@ -1,0 +1,70 @@
+//! A spool that is full: `452`, nothing lost, and room again once mail has left.
+
+use std::time::Duration;
+
+use postern_tests::ledger::{Fate, Ledger, Load, wait_until};
+use postern_tests::mount::Mount;
+use postern_tests::relay::Setup;
+use postern_tests::sink::{Act, Options, Phase, Sink};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Fills the spool on this file system while the next hop is away, then lets it drain.
+fn fill_and_drain(mount: &Mount, setup: impl Fn(Setup) -> Setup) {
+    let is_open = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&is_open);
+    let sink = Sink::with(Options::script(move |moment| {
+        if moment.phase == Phase::Connect && !opened.load(Ordering::Relaxed) {
+            return Act::Answer("421 4.3.2 away".to_owned());
+        }
+        Act::Proceed
+    }));
+    let relay = setup(
+        Setup::new(sink.addr())
+            .trusting_loopback()
+            .set("queue.retry_first", "200ms")
+            .set("queue.retry_max", "1s")
+            .folder(&mount.path().join("relay")),
+    )
+    .start();
+    let ledger = Ledger::default();
+    let load = Load::start(relay.addr, &ledger, 4, Duration::ZERO);
+    let is_full = || ledger.count(|fate| matches!(fate, Fate::Refused(_))) > 20;
+    assert!(wait_until(60, is_full), "the spool never filled: {} in", ledger.acknowledged());
+    let before = ledger.acknowledged();
+    is_open.store(true, Ordering::Relaxed);
+    let has_room = wait_until(60, || ledger.acknowledged() > before + 20);
+    load.stop();
+    assert!(has_room, "no room after the mail left\n{}", relay.log_end());
+    assert!(
+        sink.wait_until(60, |all| ledger.is_settled(all)),
+        "{}",
+        ledger.audit(&sink.messages())
+    );
+    let audit = ledger.audit(&sink.messages());
+    postern_tests::tool::say(&format!("full spool: {audit}"));
+    audit.expect_sound();
+    let codes = ledger.count(|fate| matches!(fate, Fate::Refused(code) if code / 100 != 4));
+    assert_eq!(codes, 0, "a full spool is a temporary failure");
+    let full = ledger.count(|fate| fate == Fate::Refused(452));
+    assert!(full > 0, "a full spool answers 452");
+    sink.stop();
+}
+
+#[test]
+fn a_full_ext4_refuses_and_recovers() {
+    if let Some(mount) = Mount::ext4(64) {
+        fill_and_drain(&mount, |setup| setup);
+    }
+}
+
+#[test]
+fn a_spool_on_tmpfs_must_be_allowed() {
+    let Some(mount) = Mount::tmpfs(64) else { return };
+    let sink = Sink::start();
+    let mut refused = Setup::new(sink.addr()).folder(&mount.path().join("relay")).prepare();
+    assert!(refused.try_start().is_err(), "a relay on tmpfs keeps no promise");
+    assert!(refused.log().contains("tmpfs"), "{}", refused.log());
+    fill_and_drain(&mount, |setup| setup.set("spool.allow_tmpfs", true));
+}
