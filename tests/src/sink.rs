@@ -214,6 +214,11 @@ impl Sink {
         self.shared.sessions.load(Ordering::Relaxed)
     }
 
+    /// How many sessions are in a transaction now: the deliveries in flight.
+    pub fn open_now(&self) -> u64 {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
     /// The most sessions that were open at once.
     pub fn open_max(&self) -> u64 {
         self.shared.open_max.load(Ordering::Relaxed)
