@@ -119,6 +119,23 @@ impl Setup {
         self.edit(move |table| set(table, path, value.clone()))
     }
 
+    /// Tries again soon after a failure, so that a test sees it.
+    pub fn retrying_soon(self) -> Self {
+        self.set("queue.retry.base", "100ms").set("queue.retry.max", "500ms")
+    }
+
+    /// Gives up waiting for the next hop's replies after this long.
+    pub fn hop_patience(self, time: &'static str) -> Self {
+        ["connect", "command", "data_block", "data_end"].into_iter().fold(self, |setup, key| {
+            setup.edit(move |table| set(table, &format!("route.0.timeouts.{key}"), time.into()))
+        })
+    }
+
+    /// Gives up waiting for clients after this long.
+    pub fn client_patience(self, time: &'static str) -> Self {
+        self.set("listener.0.timeouts.command", time).set("listener.0.timeouts.data_block", time)
+    }
+
     /// Sets up the relay and starts it.
     ///
     /// # Panics

@@ -100,7 +100,7 @@ fn a_thousand_connections_leave_room_for_good_clients() {
 fn an_applications_own_session_limit_holds() {
     let sink = Sink::start();
     let relay = Setup::new(sink.addr())
-        .edit(|table| postern_tests::relay::set(table, "app.0.limits.sessions", 3.into()))
+        .edit(|table| postern_tests::relay::set(table, "app.0.limits.sessions_max", 3.into()))
         .start();
     let held: Vec<Client> = (0..3).map(|_| relay.connect()).collect();
     let mut fourth = Client::secured(relay.addr);

@@ -10,11 +10,7 @@ use postern_tests::sink::{Act, Options, Phase, Sink};
 use postern_tests::tls::Pair;
 
 fn impatient(setup: Setup) -> Setup {
-    setup
-        .trusting_loopback()
-        .set("queue.retry_first", "100ms")
-        .set("queue.retry_max", "400ms")
-        .set("timeouts.next_hop", "1s")
+    setup.trusting_loopback().retrying_soon().hop_patience("1s")
 }
 
 /// After `times` times of `act` at `phase`, the message arrives whole.

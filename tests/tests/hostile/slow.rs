@@ -42,11 +42,7 @@ fn good_clients_are_greeted_while_others_dribble() {
 #[test]
 fn silence_ends_at_the_time_limit() {
     let sink = Sink::start();
-    let relay = Setup::new(sink.addr())
-        .trusting_loopback()
-        .set("timeouts.command", "1s")
-        .set("timeouts.data", "1s")
-        .start();
+    let relay = Setup::new(sink.addr()).trusting_loopback().client_patience("1s").start();
     let mut silent = Client::greeted(relay.addr);
     let mut in_data = Client::greeted(relay.addr);
     in_data.ehlo();
@@ -67,7 +63,7 @@ fn silence_ends_at_the_time_limit() {
 #[test]
 fn a_dribbled_command_does_not_extend_its_limit() {
     let sink = Sink::start();
-    let relay = Setup::new(sink.addr()).trusting_loopback().set("timeouts.command", "1s").start();
+    let relay = Setup::new(sink.addr()).trusting_loopback().client_patience("1s").start();
     let mut client = Client::greeted(relay.addr);
     let started = Instant::now();
     // A byte every 300 ms: were each byte to start the clock anew, this would never end.

@@ -105,13 +105,7 @@ fn a_cut_survives_a_restart_and_so_does_its_mail() {
 
 /// Undoes `init --hold`.
 pub(crate) fn unhold(table: &mut toml::Table) {
-    let sections = table.iter_mut().filter_map(|(_, value)| value.as_table_mut());
-    for section in sections.filter(|section| section.contains_key("hold")) {
-        section.insert("hold".to_owned(), false.into());
-    }
-    if table.contains_key("hold") {
-        table.insert("hold".to_owned(), false.into());
-    }
+    postern_tests::relay::set(table, "queue.hold", false.into());
 }
 
 #[test]

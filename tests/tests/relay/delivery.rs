@@ -275,7 +275,7 @@ fn a_message_byte_is_copied_at_most_once() {
 fn both_drivers_carry_mail() {
     for driver in ["epoll", "auto"] {
         let sink = Sink::start();
-        let relay = Setup::new(sink.addr()).set("io", driver).start();
+        let relay = Setup::new(sink.addr()).set("server.io", driver).start();
         let mail = Mail::numbered(11, SENDER, RECIPIENT, 50_000);
         relay.accept(&mail);
         check(&mail, &sink.wait_for(1, 10)[0], &["Received"]);

@@ -11,7 +11,7 @@ use crate::cutoff::unhold;
 
 /// Retries come after a tenth of a second, so that a test sees them.
 fn impatient(sink: &Sink) -> Setup {
-    Setup::new(sink.addr()).set("queue.retry_first", "100ms").set("queue.retry_max", "500ms")
+    Setup::new(sink.addr()).retrying_soon()
 }
 
 #[track_caller]
@@ -63,7 +63,7 @@ fn a_permanent_failure_stays_visible_until_it_is_dropped() {
         let id = id_in(&shown);
         let detail = relay.command(&["queue", "show", &id]).expect_success().out;
         assert!(detail.contains("550") && detail.contains("No such customer"), "{detail}");
-        relay.command(&["queue", "drop", &id]).expect_success();
+        relay.command(&["queue", "drop", "--yes", "--id", &id]).expect_success();
         relay.wait_until("it is gone", 10, |relay| !list(relay).contains(&id));
         relay.kill();
         relay.start();
@@ -112,7 +112,7 @@ fn a_failed_message_can_be_tried_again() {
     relay.accept(&Mail::numbered(1, SENDER, RECIPIENT, 3_000));
     relay.wait_until("the failure is listed", 10, |relay| list(relay).contains("failed"));
     let id = id_in(&list(&relay));
-    relay.command(&["queue", "retry", &id]).expect_success();
+    relay.command(&["queue", "retry", "--id", &id]).expect_success();
     sink.wait_for(1, 10);
     sink.stop();
 }
@@ -141,8 +141,7 @@ fn held_mail_is_kept_and_goes_when_the_hold_ends() {
 #[test]
 fn a_next_hop_that_is_down_loses_nothing() {
     let addr = postern_tests::address::own_port(2525);
-    let relay =
-        Setup::new(addr).set("queue.retry_first", "100ms").set("queue.retry_max", "500ms").start();
+    let relay = Setup::new(addr).retrying_soon().start();
     relay.accept(&Mail::numbered(1, SENDER, RECIPIENT, 3_000));
     relay.wait_until("the attempt is listed", 10, |relay| list(relay).contains(RECIPIENT));
     std::thread::sleep(Duration::from_millis(300));

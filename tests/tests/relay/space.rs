@@ -23,8 +23,7 @@ fn fill_and_drain(mount: &Mount, setup: impl Fn(Setup) -> Setup) {
     let relay = setup(
         Setup::new(sink.addr())
             .trusting_loopback()
-            .set("queue.retry_first", "200ms")
-            .set("queue.retry_max", "1s")
+            .retrying_soon()
             .folder(&mount.path().join("relay")),
     )
     .start();
@@ -66,5 +65,5 @@ fn a_spool_on_tmpfs_must_be_allowed() {
     let mut refused = Setup::new(sink.addr()).folder(&mount.path().join("relay")).prepare();
     assert!(refused.try_start().is_err(), "a relay on tmpfs keeps no promise");
     assert!(refused.log().contains("tmpfs"), "{}", refused.log());
-    fill_and_drain(&mount, |setup| setup.set("spool.allow_tmpfs", true));
+    fill_and_drain(&mount, |setup| setup.set("spool.allow_volatile", true));
 }

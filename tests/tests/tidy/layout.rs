@@ -29,7 +29,7 @@ const PURE_BANS: &[&str] = &[
     "std::time::Instant::now",
     "std::time::SystemTime::now",
     "std::fs",
-    "std::net",
+    "std::net::Tcp",
     "std::thread::spawn",
 ];
 
