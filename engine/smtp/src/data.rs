@@ -440,4 +440,4 @@ fn line_dot(wire: &[u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

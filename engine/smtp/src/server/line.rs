@@ -66,6 +66,12 @@ impl LineBuffer {
         self.bytes.is_empty() && self.discarded == 0
     }
 
+    /// Bytes of memory owned.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The bytes held.
     pub(super) fn gathered(&self) -> &[u8] {
         &self.bytes

@@ -202,8 +202,8 @@ impl Server {
         let step = match line {
             Line::Partial => Step::to(state),
             Line::Fault(fault) => state.line_fault(&mut self.facts, fault),
-            Line::Here(bytes) => state.line(&mut self.facts, bytes, more),
-            Line::Gathered => state.line(&mut self.facts, self.line.gathered(), more),
+            Line::Here(bytes) => state.line(&mut self.facts, bytes, more, now),
+            Line::Gathered => state.line(&mut self.facts, self.line.gathered(), more, now),
         };
         if !matches!(line, Line::Partial) {
             self.facts.command_done(now);
@@ -383,13 +383,13 @@ impl State {
     }
 
     /// One complete line.
-    fn line<'b>(self, facts: &mut Facts, line: &'b [u8], more: bool) -> Step<'b> {
+    fn line<'b>(self, facts: &mut Facts, line: &'b [u8], more: bool, now: Instant) -> Step<'b> {
         match self {
             Self::ExpectHello(state) => state.line(facts, line, more),
             Self::Ready(state) => state.line(facts, line, more),
             Self::ExpectSasl(state) => state.line(facts, line),
             Self::ExpectRcpt(state) => state.line(facts, line),
-            Self::BetweenChunks(state) => state.line(facts, line),
+            Self::BetweenChunks(state) => state.line(facts, line, now),
             other => Step::to(other),
         }
     }

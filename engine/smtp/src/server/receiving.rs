@@ -247,13 +247,15 @@ impl ReceivingChunk {
         let bytes = usize::try_from(self.remaining).map_or(input.len(), |r| r.min(input.len()));
         let framed = self.incoming.framer.receive(&input[..bytes]);
         self.remaining -= framed.consumed as u64;
-        let step = match framed.piece {
-            Piece::Content(wire) => {
-                let event = self.incoming.content(facts, wire);
-                Step { state: State::ReceivingChunk(self), event }
-            }
-            _ if self.remaining == 0 => self.end(facts, now),
-            _ => Step::to(State::ReceivingChunk(self)),
+        let event = match framed.piece {
+            Piece::Content(wire) => self.incoming.content(facts, wire),
+            Piece::Nothing | Piece::End => None,
+        };
+        // With an event the caller comes again; without one, what is due must be done now.
+        let step = if event.is_none() && self.remaining == 0 {
+            self.end(facts, now)
+        } else {
+            Step { state: State::ReceivingChunk(self), event }
         };
         (framed.consumed, step)
     }
@@ -292,7 +294,12 @@ impl ReceivingChunk {
 pub(super) struct BetweenChunks(Incoming);
 
 impl BetweenChunks {
-    pub(super) fn line<'b>(self: Box<Self>, facts: &mut Facts, line: &'b [u8]) -> Step<'b> {
+    pub(super) fn line<'b>(
+        self: Box<Self>,
+        facts: &mut Facts,
+        line: &'b [u8],
+        now: Instant,
+    ) -> Step<'b> {
         let command = match check_line(line) {
             Ok(command) => command,
             Err(trouble) => return faulty(trouble, facts, State::BetweenChunks(self)),
@@ -300,8 +307,9 @@ impl BetweenChunks {
         match command {
             Command::Bdat(remaining, last) => {
                 let incoming = self.0;
-                let state = ReceivingChunk { incoming, remaining, last, finished: false };
-                Step::to(State::ReceivingChunk(Box::new(state)))
+                let chunk = ReceivingChunk { incoming, remaining, last, finished: false };
+                let (_, step) = Box::new(chunk).receive(facts, b"", now);
+                step
             }
             Command::Rset => facts.idle_event(&RESET, State::Ready(Ready), Event::Reset),
             Command::Ehlo(name) => hello(name, true, facts, State::BetweenChunks(self)),

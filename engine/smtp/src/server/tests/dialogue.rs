@@ -59,6 +59,9 @@ impl Dialogue {
         for chunk in input.chunks(self.cut.min(input.len()).max(1)) {
             self.chunk(chunk, &mut replies);
         }
+        if input.is_empty() {
+            self.chunk(input, &mut replies);
+        }
         replies.extend(self.server.transmit());
         String::from_utf8(replies).expect("replies are ASCII")
     }
@@ -77,7 +80,8 @@ impl Dialogue {
 
     fn chunk(&mut self, chunk: &[u8], replies: &mut Vec<u8>) {
         let mut at = 0;
-        loop {
+        // After Close nobody reads on.
+        while !self.events.last().is_some_and(|event| event.starts_with("close")) {
             let received = self.server.receive(&chunk[at..], self.now);
             at += received.consumed;
             let Some(event) = received.event else {
@@ -86,7 +90,7 @@ impl Dialogue {
                 }
                 continue;
             };
-            let (name, closed) = record(&event, &mut self.events, &mut self.content);
+            let name = record(&event, &mut self.events, &mut self.content);
             match name {
                 "flush" => replies.extend(self.server.transmit()),
                 "refused" | "reset" => self.content.clear(),
@@ -97,9 +101,6 @@ impl Dialogue {
                 _ => {}
             }
             self.decide(name);
-            if closed {
-                return;
-            }
         }
     }
 
@@ -122,18 +123,14 @@ impl Dialogue {
     }
 }
 
-/// Writes an event down; returns its name and whether it ends the session.
-fn record(
-    event: &Event<'_>,
-    events: &mut Vec<String>,
-    content: &mut Vec<u8>,
-) -> (&'static str, bool) {
+/// Writes an event down; returns its name.
+fn record(event: &Event<'_>, events: &mut Vec<String>, content: &mut Vec<u8>) -> &'static str {
     let (name, essence) = match event {
         Event::Content(wire) => {
             content.extend_from_slice(wire);
-            return ("content", false);
+            return "content";
         }
-        Event::Flush => return ("flush", false),
+        Event::Flush => return "flush",
         Event::Hello(hello) => ("hello", format!(" {} {}", hello.name, hello.extended)),
         Event::StartTls => ("tls", String::new()),
         Event::Auth(c) => {
@@ -151,7 +148,7 @@ fn record(
         Event::Close(reason) => ("close", format!(" {reason:?}")),
     };
     events.push(format!("{name}{essence}"));
-    (name, name == "close")
+    name
 }
 
 pub(crate) fn options() -> ServerOptions {

@@ -1,23 +1,27 @@
-//! Tables over whole dialogues.
+//! Tables over whole dialogues, one file a subject.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::*;
 
+mod auth;
+mod commands;
+mod content;
 mod dialogue;
+mod limits;
+mod tls;
 
-use dialogue::Dialogue;
+use dialogue::{Dialogue, options};
 
 #[test]
-fn a_message() {
-    let mut d = Dialogue::plain();
-    d.check("", "220 mx.example ESMTP Postern\r\n");
-    d.check("HELO a\r\n", "250 mx.example\r\n");
-    d.check("MAIL FROM:<a@b.example>\r\n", "250 2.1.0 Sender OK\r\n");
-    d.check("RCPT TO:<c@d.example>\r\n", "250 2.1.5 Recipient OK\r\n");
-    d.check("DATA\r\n", "354 End data with <CR><LF>.<CR><LF>\r\n");
-    d.check("Subject: x\r\n\r\n..dot\r\n.\r\n", "250 2.0.0 Message accepted\r\n");
-    d.check("QUIT\r\n", "221 2.0.0 Bye\r\n");
-    assert_eq!(d.messages, ["Subject: x\r\n\r\n..dot\r\n"]);
-    assert!(d.server.is_closed());
+fn an_idle_session_is_small_and_owns_no_buffer() {
+    assert!(size_of::<Server>() <= 400, "{} bytes", size_of::<Server>());
+    let mut d = Dialogue::greeted(options());
+    d.cut = 3;
+    d.say(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\r\n.\r\nNOOP\r\n");
+    assert_eq!(d.messages.len(), 1);
+    assert_eq!(d.server.receive(b"", d.now).consumed, 0);
+    assert_eq!(d.server.line.capacity(), 0);
+    assert!(!d.server.has_output());
 }
