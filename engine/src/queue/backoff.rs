@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(Backoff { factor: 0.1, ..PLAIN }.delay_ms(9, 0), 1_000);
         assert_eq!(Backoff { factor: f64::NAN, ..PLAIN }.delay_ms(9, 0), 1_000);
         assert_eq!(Backoff { factor: f64::INFINITY, ..PLAIN }.delay_ms(9, 0), 60_000);
-        assert_eq!(Backoff { jitter: 5.0, ..PLAIN }.delay_ms(1, u64::MAX), 2_000);
+        assert_eq!(Backoff { jitter: 5.0, ..PLAIN }.delay_ms(1, u64::MAX), 1_999);
         assert_eq!(
             Backoff { base_ms: u64::MAX, max_ms: u64::MAX, ..PLAIN }.delay_ms(9, 0),
             u64::MAX

@@ -194,7 +194,8 @@ fn frozen_mail_is_kept_in_order_and_does_not_age() {
     queue.add(0, delivery(10, 1, 2, Lane::Urgent));
     queue.freeze(MINUTE_MS, App(1));
     queue.freeze(2 * MINUTE_MS, App(1));
-    queue.add(2 * MINUTE_MS, delivery(3, 1, 1, Lane::Urgent));
+    let late = NewDelivery { accepted_ms: 2 * MINUTE_MS, ..delivery(3, 1, 1, Lane::Urgent) };
+    queue.add(2 * MINUTE_MS, late);
     assert!(queue.is_frozen(App(1)));
     assert_eq!(drain(&mut queue, 2 * MINUTE_MS, Pick::Any), [10]);
     assert_eq!(queue.next_ready(Destination(1)), None);
