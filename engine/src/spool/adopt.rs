@@ -239,4 +239,3 @@ pub(super) fn carry_out<P: Pool>(
         }
     }
 }
-

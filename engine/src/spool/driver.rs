@@ -256,10 +256,7 @@ impl Shared {
 }
 
 /// Boxed, since completing one operation starts the next.
-fn carry_out(
-    shared: Rc<Shared>,
-    operation: Operation<Block>,
-) -> Pin<Box<dyn Future<Output = ()>>> {
+fn carry_out(shared: Rc<Shared>, operation: Operation<Block>) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(async move {
         let completion = match operation {
             Operation::Prepare { epoch, salt, spare } => {

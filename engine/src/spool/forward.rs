@@ -8,9 +8,7 @@
 //! Invariants: at most one record's memory is in use; a message that cannot be read is left where it
 //! is; moving stops while there is no next segment, so that it never takes the last space.
 
-use super::log::{
-    Append, Copies, DraftKey, Entry, Fault, INTERNAL, Last, Log, Next, Now, Operation, Pool, State,
-};
+use super::log::{Append, DraftKey, Fault, INTERNAL, Last, Log, Next, Now, Operation, Pool, State};
 use super::record::{HEADER_BYTES, Header, Kind, page_bytes};
 use super::segment::{Epoch, Place, Places, Stage};
 use super::{MessageId, record};
@@ -46,6 +44,11 @@ impl Mover {
     pub(super) fn appended(&mut self, is_durable: bool) {
         let Some(current) = &mut self.current else { return };
         current.step = if is_durable { Step::Read } else { Step::Failed };
+    }
+
+    /// A record of `id` may be on its way to a new segment.
+    pub(super) fn is_moving(&self, id: MessageId) -> bool {
+        self.current.as_ref().is_some_and(|current| current.id == id)
     }
 
     fn is_idle(&self) -> bool {
@@ -84,14 +87,18 @@ impl<P: Pool> Log<P> {
     /// Live messages with a record in `epoch`. A part's message may have its last record elsewhere,
     /// hence the walk over the index: once per survivor age and segment.
     fn ids_in(&self, epoch: Epoch) -> Vec<MessageId> {
-        self.index
+        let mut ids: Vec<MessageId> = self
+            .index
             .iter()
             .filter(|(_, entry)| {
                 matches!(entry.state, State::Live { .. })
                     && entry.places.as_slice().iter().any(|place| place.epoch == epoch)
             })
             .map(|(id, _)| *id)
-            .collect()
+            .collect();
+        // Oldest last, that is first to go; and the same order in every run of a seed.
+        ids.sort_unstable_by(|left, right| right.cmp(left));
+        ids
     }
 
     fn say_note_again(&mut self, now: Now, epoch: Epoch, id: MessageId) {
@@ -140,6 +147,7 @@ impl<P: Pool> Log<P> {
     fn end_move(&mut self) {
         if let Some(current) = self.mover.current.take() {
             self.abandon(current.draft);
+            self.forget_if_over(current.id);
         }
     }
 
@@ -156,9 +164,10 @@ impl<P: Pool> Log<P> {
         let is_settled = |log: &Self, id| log.places(id).is_none();
         let Some(current) = &mut self.mover.current else { return };
         let (id, draft) = (current.id, current.draft);
-        let opened = result.ok().zip(salt).and_then(|((), salt)| {
-            open_record(place, salt, sealer.as_deref(), &mut block).ok()
-        });
+        let opened = result
+            .ok()
+            .zip(salt)
+            .and_then(|((), salt)| open_record(place, salt, sealer.as_deref(), &mut block).ok());
         let Some(header) = opened else {
             current.step = Step::Failed;
             self.counters.unreadable += 1;
@@ -183,8 +192,17 @@ impl<P: Pool> Log<P> {
         self.append_as(INTERNAL, Append { draft, block, content_bytes, last }, true);
     }
 
+    /// The copy failed, but may have reached the disk: its message's settle must outlive it.
+    pub(super) fn copy_may_exist(&mut self, epoch: Epoch, id: MessageId) {
+        let Some(entry) = self.index.get_mut(&id) else { return };
+        entry.copies.add(epoch);
+        if let Some(segment) = self.segments.get_mut(&epoch) {
+            segment.holds.push(id);
+        }
+    }
+
     /// The new records of a moved message are durable: they are its place from now on.
-    pub(super) fn message_moved(&mut self, now: Now, id: MessageId, places: Places) {
+    pub(super) fn message_moved(&mut self, id: MessageId, places: Places) {
         self.counters.moved += 1;
         let new_epoch = places.as_slice()[places.as_slice().len() - 1].epoch;
         let is_live = self.places(id).is_some();
@@ -193,24 +211,11 @@ impl<P: Pool> Log<P> {
                 entry.copies.add(new_epoch);
                 if is_live { std::mem::replace(&mut entry.places, places) } else { places }
             }
-            None => {
-                self.bury_again(now, id, new_epoch, places.clone());
-                places
-            }
+            None => places,
         };
         for place in garbage.as_slice() {
             self.drop_record(place.epoch, place.pages);
         }
-    }
-
-    /// The message was settled and its old segment freed while the copy was in flight: the copy
-    /// needs a settle of its own, or it would come back at the next start.
-    fn bury_again(&mut self, now: Now, id: MessageId, epoch: Epoch, places: Places) {
-        let mut copies = Copies::default();
-        copies.add(epoch);
-        let state = State::Settled { at: None, dirty: true };
-        self.index.insert(id, Entry { places, copies, state, queued: false });
-        self.enqueue_lazy(now, id);
     }
 }
 

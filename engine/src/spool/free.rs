@@ -83,9 +83,20 @@ impl<P: Pool> Log<P> {
     }
 
     fn forget_copy(&mut self, id: super::MessageId, epoch: Epoch) {
-        let Some(entry) = self.index.get_mut(&id) else { return };
-        entry.copies.remove(epoch);
-        if entry.copies.is_empty() && matches!(entry.state, State::Settled { .. }) {
+        if let Some(entry) = self.index.get_mut(&id) {
+            entry.copies.remove(epoch);
+            self.forget_if_over(id);
+        }
+    }
+
+    /// A settled message of which nothing is left on disk needs no settle any more, unless a copy of
+    /// it is on its way just now.
+    pub(super) fn forget_if_over(&mut self, id: super::MessageId) {
+        let is_over = self.index.get(&id).is_some_and(|entry| {
+            entry.copies.is_empty() && matches!(entry.state, State::Settled { .. })
+        });
+        if is_over && !self.mover.is_moving(id) {
+            self.release(id);
             self.index.remove(&id);
         }
     }

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use super::id::MessageId;
 use super::log::{DraftKey, Fault, Log, Next, Now, Operation, Pool, State, Ticket, Waiting};
 use super::record::{
-    self, BatchEntry, CLOSED_MAX, HEADER_BYTES, Kind, PAGE_BYTES, Placement, RECORD_PAGES_MAX, Shape,
-    page_bytes, pages_for,
+    self, BatchEntry, CLOSED_MAX, HEADER_BYTES, Kind, PAGE_BYTES, Placement, RECORD_PAGES_MAX,
+    Shape, page_bytes, pages_for,
 };
 use super::seal::{SALT_BYTES, Sealer};
 use super::segment::{Epoch, Place, Stage};
@@ -397,7 +397,8 @@ impl<P: Pool> Log<P> {
 
     /// The parts of a draft so far: durable ones, then those of this very group.
     fn part_sequences(&self, group: &Builder<P::Block>, draft: DraftKey) -> Vec<u64> {
-        let durable = self.drafts.get(&draft).map(|state| state.places.as_slice()).unwrap_or_default();
+        let durable =
+            self.drafts.get(&draft).map(|state| state.places.as_slice()).unwrap_or_default();
         let together = group.flight.items.iter().filter_map(|item| match item {
             Item::Part { draft: of, place, .. } if *of == draft => Some(place.sequence),
             _ => None,
@@ -476,6 +477,7 @@ impl<P: Pool> Log<P> {
         if let Some(segment) = self.segments.get_mut(&epoch) {
             segment.settles.push(id);
         }
+        self.release(id);
     }
 
     /// What a failed batch said of `id` must be said again.

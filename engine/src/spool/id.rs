@@ -181,8 +181,13 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let too_large = "8ZZZZZZZZZZZZZZZZZZZZZZZZZ";
-        for text in ["", "../../etc/passwd", "0000000000000000000000000U", too_large, "é0000000000000000000000000"]
-        {
+        for text in [
+            "",
+            "../../etc/passwd",
+            "0000000000000000000000000U",
+            too_large,
+            "é0000000000000000000000000",
+        ] {
             assert_eq!(text.parse::<MessageId>(), Err(NotAnId), "{text}");
         }
     }

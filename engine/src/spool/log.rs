@@ -190,8 +190,35 @@ pub(super) struct Entry {
 }
 
 pub(super) enum State {
-    Live { note: Option<Note>, dirty: bool },
-    Settled { at: Option<Epoch>, dirty: bool },
+    Live {
+        note: Option<Note>,
+        dirty: bool,
+    },
+    /// `at`: where the settle is durable. `held`: its records still count as live.
+    Settled {
+        at: Option<Epoch>,
+        dirty: bool,
+        held: Option<Held>,
+    },
+}
+
+/// What a settled message keeps alive until its settle is durable, beside its places.
+pub(super) struct Held {
+    pub(super) note_at: Option<Epoch>,
+}
+
+impl Entry {
+    /// Everything of this message lies in one segment, and so goes or stays as a whole.
+    fn is_together(&self, note_at: Option<Epoch>) -> bool {
+        let places = self.places.as_slice();
+        let first = places[0].epoch;
+        places
+            .iter()
+            .map(|place| place.epoch)
+            .chain(note_at)
+            .chain(self.copies.iter())
+            .all(|epoch| epoch == first)
+    }
 }
 
 /// The newest note of a message; its bytes are kept so that it can be written again.
@@ -292,7 +319,7 @@ pub(super) struct Log<P: Pool> {
     /// Messages with a note or settle to write, oldest first.
     pub(super) lazy: VecDeque<MessageId>,
     pub(super) lazy_due_ms: Option<u64>,
-    pub(super) waiters: HashMap<MessageId, Vec<Ticket>>,
+    pub(super) waiters: BTreeMap<MessageId, Vec<Ticket>>,
 
     pub(super) flight: Option<Flight<P::Block>>,
     pub(super) reserve: Vec<P::Block>,
@@ -352,7 +379,7 @@ impl<P: Pool> Log<P> {
             next_ticket: INTERNAL + 1,
             lazy: VecDeque::new(),
             lazy_due_ms: None,
-            waiters: HashMap::new(),
+            waiters: BTreeMap::new(),
             flight: None,
             reserve,
             mover: Mover::default(),
@@ -426,20 +453,39 @@ impl<P: Pool> Log<P> {
 
     /// Ends a message: its records are garbage from now on; the settle is written like a note.
     /// A second settle, or one of an unknown message, is nothing.
+    ///
+    /// What lies in one segment alone may go at once: it goes as a whole. Anything else is kept until
+    /// the settle is durable, or a crash would bring back a message without some of its parts, or
+    /// without its note.
     pub(super) fn settle(&mut self, now: Now, id: MessageId) {
         let Some(entry) = self.index.get_mut(&id) else { return };
         let State::Live { note, .. } = &entry.state else { return };
         let note_at = note.as_ref().and_then(|note| note.at);
-        entry.state = State::Settled { at: None, dirty: true };
-        let places = entry.places.clone();
+        let is_together = entry.is_together(note_at);
+        entry.state = State::Settled { at: None, dirty: true, held: Some(Held { note_at }) };
         self.counters.settles += 1;
+        if is_together {
+            self.release(id);
+        }
+        self.enqueue_lazy(now, id);
+    }
+
+    /// The records of a settled message are no longer needed.
+    pub(super) fn release(&mut self, id: MessageId) {
+        let Some(entry) = self.index.get_mut(&id) else { return };
+        let State::Settled { held, .. } = &mut entry.state else { return };
+        let Some(Held { note_at }) = held.take() else { return };
+        let places = entry.places.clone();
+        self.drop_records(&places, note_at);
+    }
+
+    pub(super) fn drop_records(&mut self, places: &Places, note_at: Option<Epoch>) {
         for place in places.as_slice() {
             self.drop_record(place.epoch, place.pages);
         }
         if let Some(epoch) = note_at {
             self.drop_record(epoch, 0);
         }
-        self.enqueue_lazy(now, id);
     }
 
     /// The next thing to do, or `None` until something happens or [`Self::deadline`] passes.
@@ -463,7 +509,8 @@ impl<P: Pool> Log<P> {
             _ => None,
         };
         // While a group is in flight its completion is what moves things on.
-        let lazy = if self.flight.is_none() && self.down.is_none() { self.lazy_due_ms } else { None };
+        let lazy =
+            if self.flight.is_none() && self.down.is_none() { self.lazy_due_ms } else { None };
         let probe = self.down.map(|(_, at)| at);
         let closed = self.segments.values().any(|segment| segment.stage == Stage::Closed);
         let tick = closed.then_some(self.tick_ms);
@@ -476,7 +523,7 @@ impl<P: Pool> Log<P> {
             Completion::Prepared { epoch, result } => self.prepared(now, epoch, result),
             Completion::Written { result: Ok(()), blocks } => self.written(blocks),
             Completion::Written { result: Err(fault), .. } => self.group_failed(now, fault),
-            Completion::Flushed { result: Ok(()) } => self.group_durable(now),
+            Completion::Flushed { result: Ok(()) } => self.group_durable(),
             Completion::Flushed { result: Err(fault) } => self.group_failed(now, fault),
             Completion::Read { place, result, block } => self.moved_read(now, place, result, block),
             Completion::Freed { epoch, spare, result } => self.freed(now, epoch, spare, result),
@@ -661,7 +708,7 @@ impl<P: Pool> Log<P> {
         self.emit(Operation::Flush { epoch });
     }
 
-    fn group_durable(&mut self, now: Now) {
+    fn group_durable(&mut self) {
         let flight = self.flight.take().expect("a flush completes for the group in flight");
         self.strikes = 0;
         self.down = None;
@@ -673,11 +720,11 @@ impl<P: Pool> Log<P> {
         }
         let epoch = flight.epoch;
         for (item, block) in flight.items.into_iter().zip(flight.blocks) {
-            self.item_durable(now, epoch, item, block);
+            self.item_durable(epoch, item, block);
         }
     }
 
-    fn item_durable(&mut self, now: Now, epoch: Epoch, item: Item, block: P::Block) {
+    fn item_durable(&mut self, epoch: Epoch, item: Item, block: P::Block) {
         self.counters.records += 1;
         match item {
             Item::Segment => self.keep_reserve(block),
@@ -701,7 +748,11 @@ impl<P: Pool> Log<P> {
                 if let Some(segment) = self.segments.get_mut(&epoch) {
                     segment.holds.push(id);
                 }
-                if moved { self.message_moved(now, id, places) } else { self.message_new(id, places) }
+                if moved {
+                    self.message_moved(id, places)
+                } else {
+                    self.message_new(id, places)
+                }
                 self.report(ticket, moved, Ok(Some(block)));
             }
         }
@@ -725,7 +776,7 @@ impl<P: Pool> Log<P> {
         }
         self.active = None;
         for item in flight.items {
-            self.item_failed(now, item, fault);
+            self.item_failed(now, flight.epoch, item, fault);
         }
         self.refill_reserve();
         if self.strikes >= 2 {
@@ -734,7 +785,7 @@ impl<P: Pool> Log<P> {
         self.free_if_dead(flight.epoch);
     }
 
-    fn item_failed(&mut self, now: Now, item: Item, fault: Fault) {
+    fn item_failed(&mut self, now: Now, epoch: Epoch, item: Item, fault: Fault) {
         match item {
             Item::Segment => {}
             Item::Batch { written, tickets } => {
@@ -749,7 +800,10 @@ impl<P: Pool> Log<P> {
                 self.record_ended(draft, Some(fault));
                 self.report(ticket, moved, Err(fault));
             }
-            Item::Message { ticket, draft, moved, .. } => {
+            Item::Message { ticket, draft, id, moved, .. } => {
+                if moved {
+                    self.copy_may_exist(epoch, id);
+                }
                 self.record_ended(draft, Some(fault));
                 self.abandon(draft);
                 self.report(ticket, moved, Err(fault));

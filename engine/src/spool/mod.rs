@@ -394,8 +394,8 @@ pub fn open(
         .map_err(|process| SpoolError::InUse { path: path.clone(), process })?;
 
     let settings = Settings { key: options.key.as_ref(), segment_bytes: options.segment_bytes };
-    let recovery = recover(&mut directory.clone(), &settings)
-        .map_err(|error| refused(error, &path))?;
+    let recovery =
+        recover(&mut directory.clone(), &settings).map_err(|error| refused(error, &path))?;
     let (mut messages, mut report) = (recovery.messages, recovery.report);
 
     let hot = Rc::new(RefCell::new(Hot::new(options.hot_bytes)));
@@ -403,7 +403,8 @@ pub fn open(
     let salts = Box::new(adopt::random_salts());
     let log = Log::new(limits, options.key.clone(), blocks.clone(), salts, recovery.restored)
         .ok_or(SpoolError::Memory)?;
-    let mut taken = adopt::Adopting { log, directory: directory.clone(), clock: SystemClock::new() };
+    let mut taken =
+        adopt::Adopting { log, directory: directory.clone(), clock: SystemClock::new() };
     for orphan in adopt::orphans(&options.directory, shard, shards)? {
         adopt::adopt(&mut taken, options, &orphan, &mut messages, &mut report)?;
     }
@@ -623,11 +624,7 @@ impl Spool {
         self.handle.shared.drained().await;
     }
 
-    async fn see_to_closing_block(
-        &self,
-        draft: &mut Draft,
-        meta: &[u8],
-    ) -> Result<(), SpoolError> {
+    async fn see_to_closing_block(&self, draft: &mut Draft, meta: &[u8]) -> Result<(), SpoolError> {
         let Some(wanted) = draft.closing_block(meta)? else { return Ok(()) };
         if let Some(block) = self.handle.shared.blocks().take(wanted) {
             draft.give_closing_block(block);

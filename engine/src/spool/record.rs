@@ -126,7 +126,10 @@ impl Shape {
     pub(super) fn write(&self, place: &Placement<'_>, record: &mut [u8]) {
         let pages = pages_for(record.len());
         let payload_end = HEADER_BYTES + self.payload_bytes();
-        assert!(payload_end <= record.len() && pages <= RECORD_PAGES_MAX, "a record fits its block");
+        assert!(
+            payload_end <= record.len() && pages <= RECORD_PAGES_MAX,
+            "a record fits its block"
+        );
         record[payload_end..].fill(0);
         let mut header = Header {
             kind: self.kind,

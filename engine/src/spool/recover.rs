@@ -122,10 +122,11 @@ pub(super) fn recover(
     let mut scans = BTreeMap::new();
     let mut spares = Vec::new();
     let mut report = RecoveryReport::default();
+    let mut window = Window::new();
     for name in storage.list()? {
         match Name::parse(&name) {
             Some(Name::Segment { epoch, salt }) if epoch < COUNT_MAX => {
-                let scan = scan_segment(storage, settings, name, epoch, salt)?;
+                let scan = scan_segment(storage, &mut window, settings, (name, epoch, salt))?;
                 report.scanned_bytes += scan.bytes;
                 scans.insert(epoch, scan);
             }
@@ -184,10 +185,9 @@ struct Scan {
 
 fn scan_segment(
     storage: &mut dyn Storage,
+    window: &mut Window,
     settings: &Settings<'_>,
-    name: String,
-    epoch: Epoch,
-    salt: [u8; SALT_BYTES],
+    (name, epoch, salt): (String, Epoch, [u8; SALT_BYTES]),
 ) -> Result<Scan, RecoverError> {
     let length = storage.length(&name)?;
     let capacity_pages = u32::try_from(length / PAGE_BYTES as u64).unwrap_or(u32::MAX);
@@ -207,7 +207,8 @@ fn scan_segment(
         kept_pages: u32::MAX,
         has_damage: false,
     };
-    scan.walk(storage)?;
+    window.valid = 0;
+    scan.walk(storage, window)?;
     Ok(scan)
 }
 
@@ -223,13 +224,12 @@ enum At {
 }
 
 impl Scan {
-    fn walk(&mut self, storage: &mut dyn Storage) -> Result<(), RecoverError> {
-        let mut window = Window::default();
+    fn walk(&mut self, storage: &mut dyn Storage, window: &mut Window) -> Result<(), RecoverError> {
         let (mut page, mut refused, mut opened) = (0, 0_u32, 0_u32);
         while page < self.capacity_pages {
-            let at = self.look(storage, &mut window, page);
+            let at = self.look(storage, window, page);
             let pages = match at {
-                At::Record(header) => match self.take(&header, page, &mut window) {
+                At::Record(header) => match self.take(&header, page, window) {
                     Ok(()) => {
                         opened += u32::from(matches!(header.kind, Kind::Segment | Kind::Batch));
                         header.pages
@@ -383,13 +383,18 @@ impl From<BatchEntry<'_>> for Said {
 }
 
 /// A piece of a segment in memory.
-#[derive(Default)]
 struct Window {
     bytes: Vec<u8>,
+    /// How much of `bytes` is what was read.
+    valid: usize,
     start_page: u32,
 }
 
 impl Window {
+    fn new() -> Self {
+        Self { bytes: vec![0; WINDOW_BYTES], valid: 0, start_page: 0 }
+    }
+
     /// The pages asked for, read if need be. `None` if they cannot be read.
     fn at(
         &mut self,
@@ -410,19 +415,19 @@ impl Window {
 
     fn held(&mut self, page: u32, pages: u32) -> Option<&mut [u8]> {
         let from = page_bytes(page.checked_sub(self.start_page)?);
-        self.bytes.get_mut(from..from.checked_add(page_bytes(pages))?)
+        self.bytes[..self.valid].get_mut(from..from.checked_add(page_bytes(pages))?)
     }
 
     fn fill(&mut self, storage: &mut dyn Storage, name: &str, page: u32, bytes: usize) {
         self.start_page = page;
-        self.bytes.resize(bytes, 0);
+        self.valid = 0;
+        let wanted = &mut self.bytes[..bytes];
         for _ in 0..READ_TRIES {
-            if let Ok(read) = storage.read(name, page_bytes(page) as u64, &mut self.bytes) {
-                self.bytes.truncate(read);
+            if let Ok(read) = storage.read(name, page_bytes(page) as u64, wanted) {
+                self.valid = read;
                 return;
             }
         }
-        self.bytes.clear();
     }
 }
 
@@ -568,7 +573,7 @@ impl Index {
             restored.segments.insert(*epoch, scan.to_segment());
         }
         let mut messages = Vec::new();
-        let mut window = Window::default();
+        let mut window = Window::new();
         for (id, found) in std::mem::take(&mut self.messages) {
             let copies = note_copies(&mut restored, id, &found);
             if let Some(at) = self.settles.get(&id) {
@@ -610,8 +615,6 @@ impl Index {
         place: Place,
     ) -> Option<Resolved> {
         let scan = scans.get(&place.epoch)?;
-        // Messages come in order of id, which is nearly their order on disk.
-        window.bytes.clear();
         window.fill(storage, &scan.name, place.page, page_bytes(place.pages));
         let record = window.held(place.page, place.pages)?;
         let header = open_record(place, scan.salt, scan.sealer.as_deref(), record).ok()?;
@@ -632,7 +635,7 @@ impl Index {
         copies: Copies,
     ) {
         let Some(last) = found.last() else { return };
-        let state = State::Settled { at: Some(at), dirty: false };
+        let state = State::Settled { at: Some(at), dirty: false, held: None };
         let entry = Entry { places: Places::One(*last), copies, state, queued: false };
         restored.index.insert(id, entry);
         if let Some(segment) = restored.segments.get_mut(&at) {
@@ -659,8 +662,7 @@ impl Index {
             segment.add_record(0);
             segment.notes.push(id);
         }
-        let kept =
-            note.map(|(_, at, bytes)| Note { bytes: Rc::clone(bytes), at: Some(*at) });
+        let kept = note.map(|(_, at, bytes)| Note { bytes: Rc::clone(bytes), at: Some(*at) });
         let state = State::Live { note: kept, dirty: false };
         let content_bytes = resolved.places.content_bytes();
         let entry = Entry { places: resolved.places, copies, state, queued: false };
@@ -683,12 +685,8 @@ fn note_copies(restored: &mut Restored, id: MessageId, found: &[Place]) -> Copie
 
 impl Scan {
     fn to_segment(&self) -> Segment {
-        let mut segment = Segment::new(
-            Stage::Closed,
-            self.salt,
-            self.sealer.clone(),
-            self.capacity_pages,
-        );
+        let mut segment =
+            Segment::new(Stage::Closed, self.salt, self.sealer.clone(), self.capacity_pages);
         segment.next_page = self.end_of_found();
         segment.durable_pages = self.durable_pages;
         segment.kept_pages = self.kept_pages;
@@ -708,7 +706,8 @@ pub fn fuzz_recover(data: &[u8]) {
     let Some((choice, file)) = data.split_first() else { return };
     let key = SpoolKey::from_bytes(&[7; 32]).ok().filter(|_| choice & 1 == 1);
     let salt = [0x11; SALT_BYTES];
-    let mut storage = OneFile { name: segment_name(1, &salt), bytes: file.to_vec(), preserved: false };
+    let mut storage =
+        OneFile { name: segment_name(1, &salt), bytes: file.to_vec(), preserved: false };
     let settings = Settings { key: key.as_ref(), segment_bytes: file.len() as u64 };
     let Ok(recovery) = recover(&mut storage, &settings) else { return };
     assert!(recovery.report.damaged.is_empty() || storage.preserved, "damage is kept aside");

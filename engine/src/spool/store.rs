@@ -329,10 +329,7 @@ impl Clock for SystemClock {
     fn now(&self) -> Now {
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Now {
-            monotonic_ms: millis(self.started.elapsed()),
-            unix_ms: millis(since_epoch),
-        }
+        Now { monotonic_ms: millis(self.started.elapsed()), unix_ms: millis(since_epoch) }
     }
 }
 

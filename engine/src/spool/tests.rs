@@ -36,7 +36,9 @@ fn id(number: u128) -> MessageId {
 
 /// Content that tells its message and position.
 fn content(number: u128, bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| u8::try_from((at * 31 + at / 251 + number as usize) % 251).unwrap_or(0)).collect()
+    (0..bytes)
+        .map(|at| u8::try_from((at * 31 + at / 251 + number as usize) % 251).unwrap_or(0))
+        .collect()
 }
 
 async fn store(spool: &Spool, number: u128, bytes: usize) -> Stored {
