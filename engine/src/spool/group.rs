@@ -109,9 +109,7 @@ impl<P: Pool> Log<P> {
             self.place_segment_record(&mut group);
             let batch_is_stuck = !self.place_batches(now, &mut group);
             self.place_waiting(&mut group, batch_is_stuck);
-            let is_stuck = group.flight.items.iter().all(|item| matches!(item, Item::Segment))
-                && (batch_is_stuck || !self.waiting.is_empty());
-            if !group.is_empty() && !(is_stuck && group.flight.start_page > 0) {
+            if !group.is_empty() {
                 return self.launch(group);
             }
             if !self.rotate(now) {
