@@ -302,6 +302,8 @@ fn quoted_bytes(text: &[u8]) -> Result<usize, AddressError> {
     let mut at = 1;
     loop {
         match text.get(at) {
+            // `""` is in the grammar but names nobody.
+            Some(b'"') if at == 1 => return Err(AddressError::Syntax),
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => match text.get(at + 1) {
                 Some(32..=126) => at += 2,
@@ -427,6 +429,7 @@ mod tests {
             ("<a@c.example,d@e.example>", Err(Syntax)),
             ("<\"a\"b@c.example>", Err(Syntax)),
             ("<\"a@c.example>", Err(Syntax)),
+            ("<\"\"@c.example>", Err(Syntax)),
             ("<a\u{1}@c.example>", Err(BadBytes)),
             ("<a\0@c.example>", Err(BadBytes)),
             ("<a\r@c.example>", Err(BadBytes)),

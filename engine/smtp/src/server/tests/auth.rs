@@ -85,7 +85,7 @@ fn never_in_clear() {
 fn guessing_ends() {
     let mut d = Dialogue::greeted(ServerOptions { errors_max: 3, ..options() });
     let wrong = Reply::fixed(535, Enhanced::new(5, 7, 8), "Wrong credentials");
-    d.refusals = vec![("auth", wrong.clone()); 4];
+    d.refusals = vec![("auth", wrong); 4];
     for _ in 0..3 {
         d.check_code(b"AUTH PLAIN AGFwcABzZWNyZXQ=\r\n", "535 5.7.8");
         assert!(!d.server.is_authenticated());
