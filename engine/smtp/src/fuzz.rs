@@ -324,7 +324,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(3_000))]
+        #![proptest_config(ProptestConfig::with_cases(600))]
 
         #[test]
         fn a_server_does_not_see_the_cuts(

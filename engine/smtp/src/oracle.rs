@@ -104,7 +104,7 @@ fn command(verb: &str, address: &str, parameters: &[String]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
     fn mail_means_the_same(
