@@ -22,7 +22,6 @@ fn http_requests_run_nothing() {
         format!("GET / HTTP/1.1\r\nHost: x\r\n\r\n{body}"),
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
         format!("CONNECT x:25 HTTP/1.1\r\n\r\n{body}"),
-        format!("USER a\r\nPASS b\r\nLIST\r\n{body}"),
     ] {
         let mut client = Client::greeted(relay.addr);
         client.try_send(request.as_bytes()).ok();

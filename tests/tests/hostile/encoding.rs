@@ -30,14 +30,13 @@ fn undeclared_8bit_is_refused_or_carried_unchanged() {
 #[test]
 fn eight_bit_in_commands_is_refused() {
     let (sink, relay) = trusting();
-    let lines: [&[u8]; 7] = [
+    let lines: [&[u8]; 6] = [
         b"MAIL FROM:<caf\xc3\xa9@one.example>\r\n",
         b"MAIL FROM:<a\xff@one.example> SMTPUTF8\r\n",
         b"MAIL FROM:<a\xc3\x28@one.example> SMTPUTF8\r\n",
         b"MAIL FROM:<a\xed\xa0\x80@one.example> SMTPUTF8\r\n",
         b"EHLO \xff\xfe\r\n",
         b"\xff\xfe\xfd\r\n",
-        b"VRFY caf\xc3\xa9\r\n",
     ];
     for line in lines {
         let mut client = session(&relay);

@@ -19,7 +19,6 @@ pub(crate) const VARIANTS: &[(&str, &[u8])] = &[
     ("CR . LF", b"\r.\n"),
     ("CRCRLF . CRCRLF", b"\r\r\n.\r\r\n"),
     ("CRLF . CRCRLF", b"\r\n.\r\r\n"),
-    ("CRCRLF . CRLF", b"\r\r\n.\r\n"),
     ("LFCR . LFCR", b"\n\r.\n\r"),
     ("CRLF NUL . CRLF", b"\r\n\0.\r\n"),
     ("CRLF . NUL CRLF", b"\r\n.\0\r\n"),
@@ -47,7 +46,8 @@ fn attack(variant: &[u8]) -> Vec<u8> {
 /// Nothing that arrived is a second message, and no line could be read as an end of data.
 fn expect_clean(name: &str, received: &[Received]) {
     for got in received {
-        assert_eq!(got.to, [RECIPIENT], "{name}: smuggled");
+        let shown = got.content.escape_ascii();
+        assert_eq!(got.to, [RECIPIENT], "{name}: smuggled: {shown}");
         assert_eq!(got.from, SENDER, "{name}: smuggled");
         let bare = got.wire.windows(2).any(|pair| (pair[1] == b'\n') != (pair[0] == b'\r'));
         assert!(!bare && !got.wire.contains(&0), "{name}: not clean on the wire");
