@@ -57,13 +57,34 @@ fn rounds() -> u64 {
     given.and_then(|text| text.parse().ok()).unwrap_or(20_000)
 }
 
-fn corpus_folder(target: &str) -> PathBuf {
-    source::root().join("tests/fuzz/corpus").join(target)
+/// A fuzz body, and where its corpus lies: beside the crate that owns it, or here.
+struct Target {
+    name: &'static str,
+    corpus: &'static str,
+    body: fn(&[u8]),
 }
 
-fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(corpus_folder(target))
-        .unwrap_or_else(|why| panic!("no corpus for {target}: {why}"))
+const TARGETS: [Target; 3] = [
+    Target {
+        name: "smtp_client",
+        corpus: "engine/smtp/corpus/client",
+        body: postern_smtp::fuzz::fuzz_client,
+    },
+    Target {
+        name: "smtp_server",
+        corpus: "engine/smtp/corpus/server",
+        body: postern_smtp::fuzz::fuzz_server,
+    },
+    Target {
+        name: "spool_recovery",
+        corpus: "tests/fuzz/corpus/spool_recovery",
+        body: postern::spool::fuzz_recover,
+    },
+];
+
+fn corpus(target: &Target) -> Vec<Vec<u8>> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(source::root().join(target.corpus))
+        .unwrap_or_else(|why| panic!("no corpus at {}: {why}", target.corpus))
         .flatten()
         .map(|entry| entry.path())
         .collect();
@@ -72,26 +93,28 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 }
 
 /// Runs one input; where it fails, keeps it and says how to replay it.
-fn run(target: &str, body: fn(&[u8]), input: &[u8]) {
-    if catch_unwind(AssertUnwindSafe(|| body(input))).is_err() {
-        let kept = std::env::temp_dir().join(format!("postern-fuzz-{target}-{}", input.len()));
+fn run(target: &Target, input: &[u8]) {
+    if catch_unwind(AssertUnwindSafe(|| (target.body)(input))).is_err() {
+        let name = format!("postern-fuzz-{}-{}", target.name, input.len());
+        let kept = std::env::temp_dir().join(name);
         fs::write(&kept, input).expect("a writable folder");
-        panic!("{target} failed; put {} into {}", kept.display(), corpus_folder(target).display());
+        panic!("{} failed; put {} into {}", target.name, kept.display(), target.corpus);
     }
 }
 
-fn replay_and_mutate(target: &str, body: fn(&[u8])) {
+fn replay_and_mutate(name: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target of the table");
     let inputs = corpus(target);
-    assert!(!inputs.is_empty(), "the corpus of {target} is empty");
-    inputs.iter().for_each(|input| run(target, body, input));
-    let mut seed = seed(target);
+    assert!(!inputs.is_empty(), "the corpus of {name} is empty");
+    inputs.iter().for_each(|input| run(target, input));
+    let mut seed = seed(name);
     for _ in 0..rounds() {
         let mut input = pick(&mut seed, &inputs).clone();
         for _ in 0..=seed.below(6) {
             mutate(&mut seed, &mut input, &inputs);
         }
         input.truncate(INPUT_BYTES_MAX);
-        run(target, body, &input);
+        run(target, &input);
     }
 }
 
@@ -140,7 +163,32 @@ fn mutate(seed: &mut Seed, input: &mut Vec<u8>, inputs: &[Vec<u8>]) {
 
 #[test]
 fn spool_recovery() {
-    replay_and_mutate("spool_recovery", postern::spool::fuzz_recover);
+    replay_and_mutate("spool_recovery");
+}
+
+#[test]
+fn smtp_server() {
+    replay_and_mutate("smtp_server");
+}
+
+#[test]
+fn smtp_client() {
+    replay_and_mutate("smtp_client");
+}
+
+/// Each target is known here and to cargo-fuzz, in a file of its own.
+#[test]
+fn every_target_is_replayed() {
+    let folder = source::root().join("tests/fuzz/fuzz_targets");
+    let mut files: Vec<String> = fs::read_dir(folder)
+        .expect("the targets")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().trim_end_matches(".rs").to_owned())
+        .collect();
+    files.sort();
+    assert_eq!(files, TARGETS.map(|target| target.name));
+    let manifest = fs::read_to_string(source::root().join("tests/fuzz/Cargo.toml")).expect("it");
+    assert!(TARGETS.iter().all(|target| manifest.contains(&format!("{:?}", target.name))));
 }
 
 #[test]
