@@ -53,6 +53,12 @@ impl Diagnostic {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
     }
 
+    /// An error about the file as a whole.
+    #[must_use]
+    pub fn about_file(message: impl Into<String>) -> Self {
+        Self { span: None, ..Self::error(0..0, message) }
+    }
+
     /// The same with a note at the caret.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
@@ -93,7 +99,7 @@ impl Report {
         hidden: &[Range<usize>],
         mut diagnostics: Vec<Diagnostic>,
     ) -> Self {
-        diagnostics.sort_by_key(|d| (d.span.as_ref().map_or(usize::MAX, |span| span.start)));
+        diagnostics.sort_by_key(|d| d.span.as_ref().map_or(usize::MAX, |span| span.start));
         let source = masked(source, hidden).into();
         Self { path: path.to_owned(), source, diagnostics }
     }
@@ -102,8 +108,7 @@ impl Report {
     #[must_use]
     pub fn unreadable(path: &Path, reason: impl fmt::Display) -> Self {
         let message = format!("cannot read {}: {reason}", path.display());
-        let diagnostic = Diagnostic { span: None, ..Diagnostic::error(0..0, message) };
-        Self::new(path, "", &[], vec![diagnostic])
+        Self::new(path, "", &[], vec![Diagnostic::about_file(message)])
     }
 
     /// The findings, errors and warnings.

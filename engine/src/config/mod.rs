@@ -21,27 +21,39 @@
 
 mod address;
 mod app;
+mod crossing;
 mod diagnostic;
 mod dkim;
 mod filters;
+mod keys;
 mod listener;
 mod network;
 mod queue;
+mod read;
 mod registry;
 mod route;
 mod secret;
 mod server;
 mod spool;
+mod suggest;
+mod unit;
 
 use std::fmt;
+use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use self::read::{Context, Section};
 
 pub use self::address::{AddressPattern, AddressPatterns, canonical_domain};
 pub use self::app::{App, AppLimits, Lane};
 pub use self::diagnostic::{Diagnostic, Report, Severity};
-pub use self::dkim::{Canonicalization, Dkim, DkimKeys};
+pub use self::dkim::{Dkim, DkimKeys};
 pub use self::filters::{CardAction, Filters};
+pub use self::keys::KEYS;
 pub use self::listener::{
     BareNewlines, Listener, ListenerTimeouts, ListenerTls, SessionLimits, TlsFiles,
 };
@@ -117,6 +129,119 @@ pub struct BadIdentity {
 ///
 /// # Errors
 /// Every mistake, with at least one error; an unreadable file is a single error.
-pub fn load(path: &Path, _surroundings: &Surroundings) -> Result<Loaded, Report> {
-    Err(Report::unreadable(path, "this build has no configuration reader"))
+pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Loaded, Report> {
+    let source = fs::read(path).map_err(|error| Report::unreadable(path, error))?;
+    let source = String::from_utf8(source)
+        .map_err(|error| Report::unreadable(path, format!("it is not UTF-8: {error}")))?;
+    parse(path, &source, surroundings)
 }
+
+/// As [`load`], from a text that was or will be at `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, source: &str, surroundings: &Surroundings) -> Result<Loaded, Report> {
+    let base = path.parent().unwrap_or(Path::new(""));
+    let context = Context::new(base, surroundings);
+    let (table, syntax_errors) = DeTable::parse_recoverable(source);
+    if !syntax_errors.is_empty() {
+        context.set_partial();
+    }
+    let snapshot = {
+        let root = Section::new(&context, "", 0..0, table.get_ref());
+        snapshot(path, &root)
+    };
+    let has_errors = context.has_errors();
+    let (findings, mut hidden) = context.into_findings();
+    hidden.extend(password_lines(source));
+    let findings = with_syntax(findings, &syntax_errors, source);
+    let report = Report::new(path, source, &hidden, findings);
+    if has_errors || report.errors() > 0 {
+        return Err(report);
+    }
+    Ok(Loaded { snapshot: Arc::new(snapshot), report })
+}
+
+/// Reads every section, then checks what concerns several.
+fn snapshot(path: &Path, root: &Section<'_>) -> Snapshot {
+    let server =
+        section_or_missing(root, "server").map_or_else(Server::default, |s| Server::read(&s));
+    let listeners: Vec<_> =
+        root.tables("listener", "listener").iter().filter_map(Listener::read).collect();
+    let apps: Vec<_> = root.tables("app", "app").iter().filter_map(App::read).collect();
+    let spool = section_or_missing(root, "spool").map_or_else(Spool::default, |s| Spool::read(&s));
+    let queue = root.table("queue", "queue").map(|s| Queue::read(&s)).unwrap_or_default();
+    let routes = Routes::read(&root.tables("route", "route"));
+    let dkim = DkimKeys::read(&root.tables("dkim", "dkim"));
+    let filters = root.table("filters", "filters").map(|s| Filters::read(&s)).unwrap_or_default();
+    crossing::check(root, &listeners, &apps, &queue, &routes);
+    Snapshot {
+        path: path.to_owned(),
+        server,
+        listeners: listeners.into_iter().map(|placed| placed.listener).collect(),
+        access: Registry::new(apps.into_iter().map(|placed| placed.app).collect()),
+        spool,
+        queue,
+        routes,
+        dkim,
+        filters,
+    }
+}
+
+fn section_or_missing<'a>(root: &Section<'a>, name: &'static str) -> Option<Section<'a>> {
+    let section = root.table(name, name);
+    if section.is_none() && !root.has(name) {
+        let finding = Diagnostic::about_file(format!("there is no [{name}] section"));
+        root.context.push_missing(finding.help("`postern init` writes a complete configuration"));
+    }
+    section
+}
+
+/// Adds what the TOML parser complained about, and takes away what follows from it: findings about
+/// lines that could not be read.
+fn with_syntax(
+    mut findings: Vec<Diagnostic>,
+    errors: &[toml::de::Error],
+    source: &str,
+) -> Vec<Diagnostic> {
+    let line_of = |at: usize| source[..at.min(source.len())].matches('\n').count();
+    let broken: Vec<usize> =
+        errors.iter().filter_map(|error| error.span()).map(|span| line_of(span.start)).collect();
+    findings.retain(|finding| {
+        finding.span.as_ref().is_none_or(|span| !broken.contains(&line_of(span.start)))
+    });
+    let mut told: Vec<usize> = Vec::new();
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        let line = line_of(span.start);
+        if !told.contains(&line) {
+            told.push(line);
+            findings.push(Diagnostic::error(span, first_sentence(error.message())));
+        }
+    }
+    findings
+}
+
+fn first_sentence(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
+}
+
+/// What stands behind `pass… =` on its line: never shown, whatever is wrong with the line.
+fn password_lines(source: &str) -> Vec<Range<usize>> {
+    let mut hidden = Vec::new();
+    let mut start = 0;
+    for line in source.split_inclusive('\n') {
+        let end = start + line.trim_end().len();
+        if line.trim_start().starts_with("pass")
+            && !line.trim_start().starts_with("password_file")
+            && let Some(equals) = line.find('=')
+        {
+            hidden.push((start + equals + 1).min(end)..end);
+        }
+        start += line.len();
+    }
+    hidden
+}
+
+#[cfg(test)]
+mod tests;

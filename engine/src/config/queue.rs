@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::app::Lane;
+use super::diagnostic::Diagnostic;
+use super::read::{Section, seconds};
 
 /// How mail waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,3 +54,86 @@ impl<T: Copy> PerLane<T> {
         }
     }
 }
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            retry: Retry::default(),
+            expiry: PerLane {
+                urgent: Duration::from_hours(4),
+                normal: Duration::from_hours(48),
+                bulk: Duration::from_hours(120),
+            },
+            weights: PerLane { urgent: 16, normal: 4, bulk: 1 },
+            hold: false,
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_mins(1),
+            factor_percent: 200,
+            max: Duration::from_hours(1),
+            jitter_percent: 20,
+        }
+    }
+}
+
+impl Queue {
+    /// Reads `[queue]`.
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        let retry = section.table("retry", "queue.retry").map(|retry| Retry::read(&retry));
+        let expiry = section.table("expiry", "queue.expiry").map(|expiry| {
+            let read =
+                |key, default| expiry.duration(key, seconds(60, 2_592_000)).unwrap_or(default);
+            PerLane {
+                urgent: read("urgent", default.expiry.urgent),
+                normal: read("normal", default.expiry.normal),
+                bulk: read("bulk", default.expiry.bulk),
+            }
+        });
+        let weights = section.table("weights", "queue.weights").map(|weights| {
+            let read = |key, default| {
+                let weight = weights.number(key, 1..=WEIGHT_MAX);
+                weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(default)
+            };
+            PerLane {
+                urgent: read("urgent", default.weights.urgent),
+                normal: read("normal", default.weights.normal),
+                bulk: read("bulk", default.weights.bulk),
+            }
+        });
+        Self {
+            retry: retry.unwrap_or_default(),
+            expiry: expiry.unwrap_or(default.expiry),
+            weights: weights.unwrap_or(default.weights),
+            hold: section.flag("hold", default.hold),
+        }
+    }
+}
+
+impl Retry {
+    fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        let retry = Self {
+            base: section.duration("base", seconds(1, 86_400)).unwrap_or(default.base),
+            factor_percent: section
+                .percent("factor", 100..=1_000)
+                .unwrap_or(default.factor_percent),
+            max: section.duration("max", seconds(1, 604_800)).unwrap_or(default.max),
+            jitter_percent: section.percent("jitter", 0..=90).unwrap_or(default.jitter_percent),
+        };
+        if retry.max < retry.base {
+            let key = if section.has("max") { "max" } else { "base" };
+            let message = "the longest wait between retries is shorter than the first";
+            section.context.push(Diagnostic::error(section.place(key), message));
+        }
+        retry
+    }
+}
+
+/// More than this between two lanes is the same as never.
+const WEIGHT_MAX: u64 = 1_000;

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::canonical_domain;
+use super::diagnostic::Diagnostic;
+use super::read::{Section, Span, Text, seconds};
 use super::secret::Secret;
 
 /// Where mail for some domains goes, and how.
@@ -131,3 +134,213 @@ impl Routes {
         None
     }
 }
+
+impl Default for RouteTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            command: Duration::from_secs(300),
+            data_block: Duration::from_secs(180),
+            data_end: Duration::from_secs(600),
+            idle: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Routes {
+    /// Reads all `[[route]]`.
+    pub(super) fn read(sections: &[Section<'_>]) -> Self {
+        let mut routes = Self::default();
+        let mut spans: HashMap<String, Span> = HashMap::new();
+        for (index, section) in sections.iter().enumerate() {
+            let (route, domains) = Route::read(section, index);
+            for domain in domains {
+                routes.add_domain(section, &domain, routes.all.len(), &mut spans);
+            }
+            routes.all.push(Arc::new(route));
+        }
+        routes
+    }
+
+    /// Whether mail for any domain has a route.
+    pub(super) fn has_default(&self) -> bool {
+        self.default.is_some()
+    }
+
+    fn add_domain(
+        &mut self,
+        section: &Section<'_>,
+        domain: &Text<'_>,
+        index: usize,
+        spans: &mut HashMap<String, Span>,
+    ) {
+        let (name, is_below) = match domain.text.strip_prefix("*.") {
+            Some(name) => (name, true),
+            None => (domain.text, false),
+        };
+        let name = if name == "*" && !is_below { Some("*".into()) } else { canonical_domain(name) };
+        let Some(name) = name else {
+            let message = format!("`{}` is not a recipient domain", domain.text);
+            let help = "write \"example.com\", \"*.example.com\" for all below it, or \"*\" for all others";
+            section.context.push(Diagnostic::error(domain.span.clone(), message).help(help));
+            return;
+        };
+        let written = format!("{}{name}", if is_below { "*." } else { "" });
+        if let Some(first) = spans.get(&written) {
+            let message = format!("`{written}` has a route already");
+            let finding = Diagnostic::error(domain.span.clone(), message);
+            section.context.push(finding.context(first.clone(), "here"));
+            return;
+        }
+        spans.insert(written, domain.span.clone());
+        match (&*name, is_below) {
+            ("*", _) => self.default = Some(index),
+            (name, true) => drop(self.below.insert(name.to_owned(), index)),
+            (name, false) => drop(self.exact.insert(name.to_owned(), index)),
+        }
+    }
+}
+
+impl Route {
+    /// Reads one `[[route]]`, and the places of its domains.
+    fn read<'a>(section: &Section<'a>, index: usize) -> (Self, Vec<Text<'a>>) {
+        let domains = section
+            .texts("domains")
+            .unwrap_or_else(|| vec![Text { text: "*", span: section.span.clone() }]);
+        let tls = section.choice("tls", &TLS_CHOICES, NextHopTls::RequireVerified);
+        let auth = section.table("auth", "route.auth").and_then(|auth| Login::read(&auth));
+        let timeouts = section
+            .table("timeouts", "route.timeouts")
+            .map(|timeouts| RouteTimeouts::read(&timeouts));
+        let route = Self {
+            index,
+            domains: domains.iter().map(|domain| domain.text.to_owned()).collect(),
+            next_hops: read_next_hops(section),
+            tls,
+            ca_file: read_ca_file(section, tls),
+            auth,
+            sessions_max: section.count("sessions_max").unwrap_or(SESSIONS_MAX_DEFAULT),
+            messages_per_session_max: section
+                .count("messages_per_session_max")
+                .unwrap_or(MESSAGES_PER_SESSION_MAX_DEFAULT),
+            timeouts: timeouts.unwrap_or_default(),
+        };
+        if route.auth.is_some() && tls != NextHopTls::RequireVerified {
+            let message = "the password of this route may be sent to somebody else";
+            section.context.push(
+                Diagnostic::warning(section.place("auth"), message)
+                    .help("`tls = \"require-verified\"` makes sure who reads it"),
+            );
+        }
+        (route, domains)
+    }
+}
+
+impl Login {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let username = section.required_text("username", "the name to authenticate with");
+        if !section.has("password_file") {
+            section.report_missing("password_file", "a file with the password on its first line");
+        }
+        let (path, span) = section.path("password_file")?;
+        let content = section.context.read_file(&path, &span)?;
+        section.context.warn_if_open(&path, &span);
+        let line = content.split(|b| *b == b'\n').next().unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() || line.contains(&0) {
+            let message = format!("{} has no password on its first line", path.display());
+            section.context.push(Diagnostic::error(span, message));
+            return None;
+        }
+        Some(Self { username: username?.text.to_owned(), password: Secret::new(line.to_vec()) })
+    }
+}
+
+impl RouteTimeouts {
+    fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        let read = |key, default| section.duration(key, seconds(1, 86_400)).unwrap_or(default);
+        Self {
+            connect: read("connect", default.connect),
+            command: read("command", default.command),
+            data_block: read("data_block", default.data_block),
+            data_end: read("data_end", default.data_end),
+            idle: read("idle", default.idle),
+        }
+    }
+}
+
+fn read_next_hops(section: &Section<'_>) -> Vec<NextHop> {
+    let help = "\"mail.example.com:587\", or several in the order they are tried";
+    if !section.has("next_hops") {
+        section.report_missing("next_hops", help);
+    }
+    let Some(texts) = section.texts("next_hops") else { return Vec::new() };
+    if texts.is_empty() {
+        let message = "`next_hops` is empty";
+        section.context.push(Diagnostic::error(section.place("next_hops"), message).help(help));
+    }
+    let mut hops: Vec<NextHop> = Vec::new();
+    for text in texts {
+        match NextHop::parse(text.text) {
+            Ok(hop) if hops.contains(&hop) => {
+                let message = format!("`{hop}` is listed twice");
+                section.context.push(Diagnostic::error(text.span, message));
+            }
+            Ok(hop) => hops.push(hop),
+            Err(problem) => {
+                let message = format!("`{}` is not a next hop: {problem}", text.text);
+                section.context.push(Diagnostic::error(text.span, message).help(help));
+            }
+        }
+    }
+    hops
+}
+
+impl NextHop {
+    /// Reads `host:port`, `192.0.2.1:25` or `[2001:db8::1]:25`.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
+        let port = match port.parse::<u16>() {
+            Ok(port) if port > 0 && port.to_string() == text[host.len() + 1..] => port,
+            _ => return Err("its port is no number from 1 to 65535"),
+        };
+        if let Some(literal) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            let address: Ipv6Addr = literal.parse().map_err(|_| "it holds no IPv6 address")?;
+            return Ok(Self { host: address.to_string(), port });
+        }
+        if host.contains(':') {
+            return Err("an IPv6 address stands in brackets");
+        }
+        let looks_numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        if looks_numeric && host.parse::<Ipv4Addr>().is_err() {
+            return Err("it holds no IPv4 address");
+        }
+        let host = canonical_domain(host).ok_or("it holds no host name")?;
+        Ok(Self { host: host.into_owned(), port })
+    }
+}
+
+fn read_ca_file(section: &Section<'_>, tls: NextHopTls) -> Option<PathBuf> {
+    let (path, span) = section.path("ca_file")?;
+    if tls != NextHopTls::RequireVerified {
+        let message = "`ca_file` is not used: certificates are not verified on this route";
+        section.context.push(Diagnostic::warning(section.place("ca_file"), message));
+    }
+    if let Err(problem) = (section.context.surroundings.certificates)(&path) {
+        section.context.push(Diagnostic::error(span, problem));
+    }
+    Some(path)
+}
+
+const TLS_CHOICES: [(&str, NextHopTls); 3] = [
+    ("require-verified", NextHopTls::RequireVerified),
+    ("opportunistic", NextHopTls::Opportunistic),
+    ("none", NextHopTls::None),
+];
+
+const SESSIONS_MAX_DEFAULT: u32 = 10;
+const MESSAGES_PER_SESSION_MAX_DEFAULT: u32 = 100;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use argon2::password_hash::phc::PasswordHash as Phc;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// A password to be shown to somebody else, such as a smarthost's. No `Debug`, no `Display`.
 #[derive(Clone)]
@@ -82,31 +82,27 @@ const MEMORY_KIB_MAX: u32 = 262_144;
 const PASSES_MAX: u32 = 16;
 const LANES_MAX: u32 = 16;
 
-/// The key that seals the spool (AES-256). No `Debug`, no `Display`, no second copy.
+/// What the spool's sealing key is made of. No `Debug`, no `Display`, wiped when dropped.
 #[derive(Clone)]
-pub struct SealKey(Arc<SealBytes>);
-
-struct SealBytes([u8; SealKey::BYTES]);
-
-impl Drop for SealBytes {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
+pub struct SealKey(Secret);
 
 impl SealKey {
-    /// Length of the key.
-    pub const BYTES: usize = 32;
+    /// Least bytes of key material: AES-256 wants as many.
+    pub const BYTES_MIN: usize = 32;
+    /// Most bytes of key material.
+    pub const BYTES_MAX: usize = 4_096;
 
-    /// Takes the key over.
+    /// Takes key material; `None` where it is too short or too long.
     #[must_use]
-    pub fn new(bytes: [u8; Self::BYTES]) -> Self {
-        Self(Arc::new(SealBytes(bytes)))
+    pub fn new(material: &[u8]) -> Option<Self> {
+        (Self::BYTES_MIN..=Self::BYTES_MAX)
+            .contains(&material.len())
+            .then(|| Self(Secret::new(material.to_vec())))
     }
 
-    /// The bytes, for the cipher.
+    /// The key material, for the spool.
     #[must_use]
-    pub fn expose(&self) -> &[u8; Self::BYTES] {
-        &self.0.0
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose()
     }
 }

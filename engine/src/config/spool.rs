@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::diagnostic::Diagnostic;
+use super::read::Section;
 use super::secret::SealKey;
 
 /// Where and how mail is kept.
@@ -26,3 +28,84 @@ impl Spool {
         self.directory.join(Path::new("state"))
     }
 }
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::new(),
+            segment_bytes: SEGMENT_MIB_DEFAULT << 20,
+            seal: None,
+            free_bytes_min: FREE_MIB_DEFAULT << 20,
+            allow_volatile: false,
+        }
+    }
+}
+
+impl Spool {
+    /// Reads `[spool]`.
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let mib = |key: &str, range, default| section.number(key, range).unwrap_or(default) << 20;
+        let allow_volatile = section.flag("allow_volatile", false);
+        if !section.has("directory") {
+            section.report_missing("directory", "where mail is kept until it is delivered");
+        }
+        let directory = section.path("directory");
+        if let Some((path, span)) = &directory
+            && (section.context.surroundings.is_volatile)(path)
+        {
+            let message =
+                format!("{} lies in memory: a restart loses accepted mail", path.display());
+            let warning = Diagnostic::warning(span.clone(), message);
+            section.context.push(if allow_volatile {
+                warning
+            } else {
+                warning.help("the relay does not start on it unless `allow_volatile = true`")
+            });
+        }
+        Self {
+            directory: directory.map(|(path, _)| path).unwrap_or_default(),
+            segment_bytes: mib("segment_mib", SEGMENT_MIB, SEGMENT_MIB_DEFAULT),
+            seal: read_seal(section),
+            free_bytes_min: mib("min_free_mib", 1..=FREE_MIB_MAX, FREE_MIB_DEFAULT),
+            allow_volatile,
+        }
+    }
+}
+
+fn read_seal(section: &Section<'_>) -> Option<SealKey> {
+    if !section.flag("seal", true) {
+        if section.has("key_file") {
+            let message = "`key_file` is not used, for `seal = false`";
+            section.context.push(Diagnostic::warning(section.place("key_file"), message));
+        }
+        return None;
+    }
+    if !section.has("key_file") {
+        let help = "a file of at least 32 random bytes that is kept apart from the spool, or \
+                    `seal = false` to store mail in clear";
+        section.report_missing("key_file", help);
+    }
+    let (path, span) = section.path("key_file")?;
+    let content = section.context.read_file(&path, &span)?;
+    section.context.warn_if_open(&path, &span);
+    let key = SealKey::new(&content);
+    if key.is_none() {
+        let message = format!(
+            "{} holds {} bytes; a sealing key has {} to {}",
+            path.display(),
+            content.len(),
+            SealKey::BYTES_MIN,
+            SealKey::BYTES_MAX
+        );
+        let help = "make one with `openssl rand -out FILE 32`";
+        section.context.push(Diagnostic::error(span, message).help(help));
+    }
+    key
+}
+
+/// What the spool can work with.
+const SEGMENT_MIB: std::ops::RangeInclusive<u64> = 1..=4_096;
+const SEGMENT_MIB_DEFAULT: u64 = 64;
+const FREE_MIB_DEFAULT: u64 = 256;
+/// A tebibyte; more is a typing error.
+const FREE_MIB_MAX: u64 = 1 << 20;
