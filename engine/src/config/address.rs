@@ -121,10 +121,14 @@ fn canonical_address(mailbox: &str) -> Option<(String, usize)> {
     Some((format!("{local}@{domain}"), at))
 }
 
+/// What cannot stand in a local part without quotes (RFC 5321 4.1.2).
+const SPECIALS: &str = "()<>[]:;@\\,\"";
+
 /// The local part without the quotes and backslashes it may be written with (RFC 5321 4.1.2).
 fn unquoted(local: &str) -> Option<Cow<'_, str>> {
     let Some(inner) = local.strip_prefix('"') else {
-        let is_atoms = local.chars().all(|c| !c.is_control() && !c.is_whitespace() && c != '"');
+        let is_atoms =
+            local.chars().all(|c| !c.is_control() && !c.is_whitespace() && !SPECIALS.contains(c));
         return is_atoms.then_some(Cow::Borrowed(local));
     };
     let inner = inner.strip_suffix('"')?;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::diagnostic::Diagnostic;
-use super::listener::ListenerTls;
 use super::queue::Queue;
 use super::read::{Context, Section};
 use super::route::Routes;
@@ -67,7 +66,7 @@ fn distinct_ids(context: &Context<'_>, apps: &[app::Placed]) {
 /// one inside the other is where both applications have nothing but their network.
 fn distinct_networks(context: &Context<'_>, apps: &[app::Placed]) {
     for (index, placed) in apps.iter().enumerate() {
-        for other in &apps[..index] {
+        for other in apps[..index].iter().filter(|other| other.app.id != placed.app.id) {
             overlap(context, other, placed);
         }
     }
@@ -78,7 +77,8 @@ fn overlap(context: &Context<'_>, other: &app::Placed, placed: &app::Placed) {
     let is_strict = only_networks(other) && only_networks(placed);
     for (network, span) in placed.app.networks.iter().zip(&placed.network_spans) {
         for (theirs, their_span) in other.app.networks.iter().zip(&other.network_spans) {
-            if network == theirs || (is_strict && network.overlaps(theirs)) {
+            let is_reported = network.prefix() == 0 || theirs.prefix() == 0;
+            if network == theirs || (is_strict && !is_reported && network.overlaps(theirs)) {
                 let (id, other_id) = (&placed.app.id, &other.app.id);
                 let message = format!("clients in {network} could be `{id}` or `{other_id}`");
                 context.push(
@@ -86,6 +86,7 @@ fn overlap(context: &Context<'_>, other: &app::Placed, placed: &app::Placed) {
                         .context(their_span.clone(), format!("`{other_id}` has {theirs}"))
                         .help("give one of them a `password_hash` instead of this network"),
                 );
+                return;
             }
         }
     }
@@ -94,8 +95,9 @@ fn overlap(context: &Context<'_>, other: &app::Placed, placed: &app::Placed) {
 fn usable_listeners(context: &Context<'_>, listeners: &[listener::Placed], apps: &[app::Placed]) {
     let has_networks = apps.iter().any(|placed| !placed.app.networks.is_empty());
     let has_passwords = apps.iter().any(|placed| placed.app.password_hash.is_some());
-    for placed in listeners.iter().filter(|placed| !placed.listener.offers_auth()) {
-        debug_assert!(placed.listener.tls == ListenerTls::None, "TLS means AUTH");
+    let is_plain =
+        |placed: &&listener::Placed| !placed.listener.offers_auth() && !placed.is_tls_broken;
+    for placed in listeners.iter().filter(is_plain) {
         let span = placed.span.clone();
         if !has_networks && !apps.is_empty() {
             let message = "nobody can send here: AUTH is not offered without TLS, and no \

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 /// Whether a finding keeps the relay from starting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -177,7 +177,7 @@ impl Report {
         };
         let title = level.primary_title(diagnostic.message.as_str());
         let mut group = match &diagnostic.span {
-            None => Group::with_title(title),
+            None => title.element(Origin::path(path)),
             Some(span) => {
                 let mut primary = AnnotationKind::Primary.span(span.clone());
                 if let Some(label) = &diagnostic.label {

@@ -123,12 +123,14 @@ impl Default for ListenerTimeouts {
 pub(super) struct Placed {
     pub(super) listener: Listener,
     pub(super) span: Span,
+    /// There is to be TLS, but its files cannot be used; that has been reported.
+    pub(super) is_tls_broken: bool,
 }
 
 impl Listener {
     /// Reads one `[[listener]]`; `None` where it has no address.
     pub(super) fn read(section: &Section<'_>) -> Option<Placed> {
-        let tls = read_tls(section);
+        let (tls, is_tls_broken) = read_tls(section);
         let limits =
             section.table("limits", "listener.limits").map(|limits| SessionLimits::read(&limits));
         let timeouts = section
@@ -157,7 +159,7 @@ impl Listener {
             limits: limits.unwrap_or_default(),
             timeouts: timeouts.unwrap_or_default(),
         };
-        Some(Placed { listener, span })
+        Some(Placed { listener, span, is_tls_broken })
     }
 
     /// Whether an application can authenticate here.
@@ -212,7 +214,8 @@ fn read_address(section: &Section<'_>) -> Option<(SocketAddr, Span)> {
     }
 }
 
-fn read_tls(section: &Section<'_>) -> ListenerTls {
+/// What was configured, and whether it is TLS that cannot work.
+fn read_tls(section: &Section<'_>) -> (ListenerTls, bool) {
     let choice = section.choice("tls", &TLS_CHOICES, TlsChoice::StartTls);
     if choice == TlsChoice::None {
         for key in ["certificate", "key", "client_ca"] {
@@ -221,12 +224,12 @@ fn read_tls(section: &Section<'_>) -> ListenerTls {
                 section.context.push(Diagnostic::warning(section.place(key), message));
             }
         }
-        return ListenerTls::None;
+        return (ListenerTls::None, false);
     }
     match (read_files(section), choice) {
-        (Some(files), TlsChoice::Implicit) => ListenerTls::Implicit(files),
-        (Some(files), _) => ListenerTls::StartTls(files),
-        (None, _) => ListenerTls::None,
+        (Some(files), TlsChoice::Implicit) => (ListenerTls::Implicit(files), false),
+        (Some(files), _) => (ListenerTls::StartTls(files), false),
+        (None, _) => (ListenerTls::None, true),
     }
 }
 

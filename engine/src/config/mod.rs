@@ -236,7 +236,9 @@ fn password_lines(source: &str) -> Vec<Range<usize>> {
             && !line.trim_start().starts_with("password_file")
             && let Some(equals) = line.find('=')
         {
-            hidden.push((start + equals + 1).min(end)..end);
+            let value = &line[equals + 1..];
+            let space = value.len() - value.trim_start().len();
+            hidden.push((start + equals + 1 + space).min(end)..end);
         }
         start += line.len();
     }

@@ -164,7 +164,10 @@ impl<'a> Section<'a> {
             if name.contains("pass") || name.contains("secret") {
                 self.context.hide(value.span());
             }
-            let message = format!("{} has no key `{name}`", written(self.name));
+            let message = match self.name {
+                "" => format!("there is no section [{name}]"),
+                section => format!("{} has no key `{name}`", written(section)),
+            };
             let finding = Diagnostic::error(key.span(), message).help(self.advice_for(name));
             self.context.push(finding);
         }
@@ -178,6 +181,9 @@ impl<'a> Section<'a> {
             return format!("did you mean `{meant}`?");
         }
         match sections_with(name).as_slice() {
+            [] if self.name.is_empty() => {
+                format!("the sections are {}", one_of(keys_of("")).replace(" or ", " and "))
+            }
             [] => format!("its keys are {}", one_of(keys_of(self.name)).replace(" or ", " and ")),
             sections => format!("`{name}` is a key of {}", sections.join(", ")),
         }

@@ -1,60 +1,41 @@
 //! Every configuration key stands in `docs/configuration.md`.
 //!
-//! Keys are read from the source: the field names of the structs in `engine/src/config` that serde
-//! fills, and their `rename`s.
-
-use std::collections::BTreeSet;
+//! The keys are those of the table `KEYS` in `engine/src/config/keys.rs`, which is all that the
+//! reader accepts.
 
 use postern_tests::source;
 
 use crate::report;
 
-/// The names under which serde reads the fields of the structs in one file.
-fn keys_of(text: &str) -> BTreeSet<String> {
-    let mut keys = BTreeSet::new();
-    let mut is_read = false;
-    let mut in_struct = false;
-    let mut renamed = None;
-    for line in text.lines().map(str::trim) {
-        if line.starts_with("#[derive(") {
-            is_read = line.contains("Deserialize");
-        } else if is_read && line.contains("struct ") && line.ends_with('{') {
-            in_struct = true;
-        } else if line == "}" {
-            in_struct = false;
-            is_read = false;
-        } else if in_struct && line.starts_with("#[serde(") {
-            renamed = line.split("rename = \"").nth(1).and_then(|rest| rest.split('"').next());
-        } else if in_struct && !line.starts_with("//") && !line.starts_with('#') {
-            let field = line.trim_start_matches("pub(super) ").trim_start_matches("pub(crate) ");
-            if let Some((name, _)) = field.trim_start_matches("pub ").split_once(": ") {
-                keys.insert(renamed.take().unwrap_or(name).trim_start_matches("r#").to_owned());
-            }
-        }
-    }
-    keys
+/// The texts in quotation marks of the table `KEYS`, section names and keys alike.
+fn keys_of(text: &str) -> Vec<&str> {
+    let table = text.split_once("KEYS").map_or("", |(_, rest)| rest);
+    let table = table.split_once("\n];").map_or("", |(table, _)| table);
+    table.split('"').skip(1).step_by(2).filter(|key| !key.is_empty()).collect()
 }
 
 #[test]
 fn each_key_is_documented() {
     let page = std::fs::read_to_string(source::root().join("docs/configuration.md"))
         .expect("docs/configuration.md");
-    let mut findings = Vec::new();
-    let mut keys = BTreeSet::new();
-    for file in source::rust_below("engine/src/config/") {
-        let found = keys_of(&file.text().unwrap_or_default());
-        for key in found.iter().filter(|key| !page.contains(&format!("`{key}`"))) {
-            findings.push(format!("{}: `{key}`", file.path));
-        }
-        keys.extend(found);
-    }
-    assert!(keys.len() > 20, "the keys were not found in the source: {keys:?}");
+    let table = std::fs::read_to_string(source::root().join("engine/src/config/keys.rs"))
+        .expect("the table of keys");
+    let keys = keys_of(&table);
+    assert!(keys.len() > 60, "the keys were not found in the source: {keys:?}");
+    let findings = keys
+        .iter()
+        .filter(|key| {
+            ![format!("`{key}`"), format!("`[{key}]`"), format!("`[[{key}]]`")]
+                .iter()
+                .any(|form| page.contains(form))
+        })
+        .map(|key| format!("`{key}`"))
+        .collect();
     report("a key without documentation in docs/configuration.md", findings);
 }
 
 #[test]
-fn fields_and_renames_are_read() {
-    let text = "#[derive(Debug, Deserialize)]\nstruct A {\n    /// One.\n    pub one: u8,\n    \
-                #[serde(rename = \"second\")]\n    two: u8,\n}\nstruct B {\n    three: u8,\n}\n";
-    assert_eq!(keys_of(text).into_iter().collect::<Vec<_>>(), ["one", "second"]);
+fn keys_are_read_from_the_table() {
+    let text = "pub const KEYS: X = &[\n    (\"\", &[\"one\"]),\n    (\"one\", &[\"two\"]),\n];\n\"no\"";
+    assert_eq!(keys_of(text), ["one", "one", "two"]);
 }

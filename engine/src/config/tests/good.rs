@@ -56,7 +56,7 @@ fn the_least_gets_the_documented_defaults() {
     assert!(app.recipients.is_none() && !app.null_reverse_path);
     assert_eq!(app.limits, AppLimits::default());
     assert_eq!(snapshot.spool.directory, folder.0.path().join("spool"));
-    assert_eq!(snapshot.spool.seal.as_ref().expect("sealed").expose(), [7; 32]);
+    assert_eq!(snapshot.spool.seal.as_ref().expect("sealed").expose(), [7; 32].as_slice());
     let route = snapshot.routes.of("anywhere.example").expect("a default");
     assert_eq!(route.tls, NextHopTls::RequireVerified);
     assert_eq!(snapshot.queue, Queue::default());
@@ -142,7 +142,9 @@ fn tables_at<'a>(root: &'a toml::Table, section: &str) -> Vec<&'a toml::Table> {
         let values = tables.iter().filter_map(|table| table.get(name));
         tables = values
             .flat_map(|value| match value {
-                toml::Value::Array(items) => items.iter().filter_map(toml::Value::as_table).collect(),
+                toml::Value::Array(items) => {
+                    items.iter().filter_map(toml::Value::as_table).collect()
+                }
                 value => value.as_table().into_iter().collect::<Vec<_>>(),
             })
             .collect();
@@ -154,11 +156,8 @@ fn tables_at<'a>(root: &'a toml::Table, section: &str) -> Vec<&'a toml::Table> {
 fn each_key_stands_in_the_reference() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
     let page = fs::read_to_string(page).expect("docs/configuration.md");
-    let sections: Vec<(&str, &str)> = page
-        .split("\n## ")
-        .skip(1)
-        .filter_map(|section| section.split_once('\n'))
-        .collect();
+    let sections: Vec<(&str, &str)> =
+        page.split("\n## ").skip(1).filter_map(|section| section.split_once('\n')).collect();
     let mut missing = Vec::new();
     for (section, keys) in KEYS.iter().filter(|(section, _)| !section.is_empty()) {
         let title = keys::written(section);
@@ -173,7 +172,9 @@ fn each_key_stands_in_the_reference() {
 #[test]
 fn a_secret_is_never_repeated() {
     let folder = Folder::new();
-    for line in ["password = \"tr0ub4dor\"", "password_hash = \"tr0ub4dor\"", "password = \"tr0ub4dor"] {
+    for line in
+        ["password = \"tr0ub4dor\"", "password_hash = \"tr0ub4dor\"", "password = \"tr0ub4dor"]
+    {
         let source = LEAST.replace("[spool]", &format!("[[app]]\nid = \"x\"\n{line}\n\n[spool]"));
         let report = folder.parse(&source).expect_err("broken");
         let said = format!("{report}{report:?}{:?}", report.diagnostics());

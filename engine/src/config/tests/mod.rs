@@ -18,7 +18,8 @@ pub(super) const SURROUNDINGS: Surroundings = Surroundings {
     cores: || vec![0, 1, 2, 3],
     is_volatile: |path| path.starts_with("/memory"),
     identity: |certificate, key| {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name =
+            |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match (&*name(certificate), &*name(key)) {
             ("expired.pem", _) => Ok(vec!["the certificate has expired".to_owned()]),
             ("missing.pem", _) => {
