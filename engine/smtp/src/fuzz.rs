@@ -15,16 +15,17 @@ use crate::server::{
 /// Runs the bytes through a server session, whole and cut to pieces, and checks that both say and
 /// tell the same, that content handed out is wire form, and that output stays bounded.
 ///
-/// The first byte chooses the options, the second the cuts; the rest is what the client sends.
-pub fn fuzz_server(data: &[u8]) {
+/// The first byte chooses the options, the second the cuts; the rest is what the client sends. Any
+/// `now` will do.
+pub fn fuzz_server(data: &[u8], now: Instant) {
     let [choices, cut, stream @ ..] = data else {
         return;
     };
     let options = Arc::new(options(*choices));
     let security = if choices & 1 == 0 { Security::Tls } else { Security::Plain };
-    let whole = run_server(&options, security, stream, usize::MAX);
+    let whole = run_server(&options, security, stream, usize::MAX, now);
     for cut in [usize::from(*cut).max(1), 1] {
-        let pieces = run_server(&options, security, stream, cut);
+        let pieces = run_server(&options, security, stream, cut, now);
         assert_eq!(whole, pieces, "cut at {cut}");
     }
 }
@@ -67,8 +68,8 @@ fn run_server(
     security: Security,
     stream: &[u8],
     cut: usize,
+    now: Instant,
 ) -> Transcript {
-    let now = some_time();
     let mut server = Server::new(options.clone(), security, now);
     let mut run =
         Run { transcript: Transcript::default(), content: Vec::new(), check: WireCheck::new() };
@@ -181,19 +182,18 @@ const REFUSAL: Reply = Reply::fixed(550, Enhanced::new(5, 7, 1), "Refused");
 /// Runs the bytes as a server's replies through a client session that delivers one message, whole
 /// and cut to pieces, and checks that both say and tell the same.
 ///
-/// The first byte chooses the cuts.
-pub fn fuzz_client(data: &[u8]) {
+/// The first byte chooses the cuts. Any `now` will do.
+pub fn fuzz_client(data: &[u8], now: Instant) {
     let Some((cut, stream)) = data.split_first() else {
         return;
     };
-    let whole = run_client(stream, usize::MAX);
+    let whole = run_client(stream, usize::MAX, now);
     for cut in [usize::from(*cut).max(1), 1] {
-        assert_eq!(whole, run_client(stream, cut), "cut at {cut}");
+        assert_eq!(whole, run_client(stream, cut, now), "cut at {cut}");
     }
 }
 
-fn run_client(stream: &[u8], cut: usize) -> (Vec<u8>, Vec<ClientEvent>) {
-    let now = some_time();
+fn run_client(stream: &[u8], cut: usize, now: Instant) -> (Vec<u8>, Vec<ClientEvent>) {
     let options = Arc::new(ClientOptions {
         hostname: "client.example".to_owned(),
         tls: TlsPolicy::Never,
@@ -238,11 +238,6 @@ fn envelope() -> Envelope {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "an Instant has no other source; any will do")]
-fn some_time() -> Instant {
-    Instant::now()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -252,17 +247,24 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::disallowed_methods, reason = "a test needs some point to count from")]
+    fn some_time() -> Instant {
+        Instant::now()
+    }
+
     /// Every file of the corpus runs clean.
     #[test]
     fn the_corpus_is_replayed() {
-        for (folder, body) in [("server", fuzz_server as fn(&[u8])), ("client", fuzz_client)] {
+        for (folder, body) in
+            [("server", fuzz_server as fn(&[u8], Instant)), ("client", fuzz_client)]
+        {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(folder);
             let files = fs::read_dir(&folder).expect("the corpus is committed");
             let mut count = 0;
             for file in files {
                 #[allow(clippy::disallowed_methods, reason = "a test reads the corpus")]
                 let data = fs::read(file.expect("an entry").path()).expect("a readable file");
-                body(&data);
+                body(&data, some_time());
                 count += 1;
             }
             assert!(count >= 10, "{} holds {count} files", folder.display());
@@ -332,7 +334,7 @@ mod tests {
             opening in opening(),
             commands in proptest::collection::vec(command(), 0..25),
         ) {
-            fuzz_server(&[&head[..], &opening, &commands.concat()].concat());
+            fuzz_server(&[&head[..], &opening, &commands.concat()].concat(), some_time());
         }
 
         #[test]
@@ -341,8 +343,8 @@ mod tests {
             replies in proptest::collection::vec(reply(), 0..25),
         ) {
             let opening = b"220 mx\r\n250-mx\r\n250 PIPELINING\r\n";
-            fuzz_client(&[&[cut], &replies.concat()[..]].concat());
-            fuzz_client(&[&[cut], &opening[..], &replies.concat()].concat());
+            fuzz_client(&[&[cut], &replies.concat()[..]].concat(), some_time());
+            fuzz_client(&[&[cut], &opening[..], &replies.concat()].concat(), some_time());
         }
     }
 

@@ -32,10 +32,8 @@ pub mod client;
 mod command;
 pub mod data;
 pub mod fuzz;
-#[cfg(test)]
-mod oracle;
-#[cfg(test)]
-mod pair;
 pub mod param;
 pub mod reply;
 pub mod server;
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,8 @@
 //! A next hop's bytes against the client session.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| postern_smtp::fuzz::fuzz_client(data));
+use std::time::Instant;
+
+use postern_smtp::fuzz::fuzz_client;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_client(data, Instant::now()));

@@ -1,4 +1,8 @@
 //! A client's bytes against the server session.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| postern_smtp::fuzz::fuzz_server(data));
+use std::time::Instant;
+
+use postern_smtp::fuzz::fuzz_server;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_server(data, Instant::now()));

@@ -6,6 +6,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use postern_tests::message::{Seed, seed};
 use postern_tests::source;
@@ -68,12 +69,12 @@ const TARGETS: [Target; 3] = [
     Target {
         name: "smtp_client",
         corpus: "engine/smtp/corpus/client",
-        body: postern_smtp::fuzz::fuzz_client,
+        body: |data| postern_smtp::fuzz::fuzz_client(data, Instant::now()),
     },
     Target {
         name: "smtp_server",
         corpus: "engine/smtp/corpus/server",
-        body: postern_smtp::fuzz::fuzz_server,
+        body: |data| postern_smtp::fuzz::fuzz_server(data, Instant::now()),
     },
     Target {
         name: "spool_recovery",

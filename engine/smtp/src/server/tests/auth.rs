@@ -1,4 +1,4 @@
-//! SASL.
+//! SASL: mechanisms, faults, guessing, and secrecy.
 
 use super::*;
 use crate::reply::Enhanced;

@@ -1,4 +1,4 @@
-//! DATA and BDAT.
+//! Content by DATA and BDAT: smuggling, sequence, bounds.
 
 use super::*;
 use crate::data::BareNewlines;

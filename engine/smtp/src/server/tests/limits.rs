@@ -1,4 +1,4 @@
-//! Bounds and time.
+//! Bounds on lines, counts and output, and what happens in time.
 
 use std::time::Duration;
 
