@@ -109,11 +109,6 @@ impl BlockPool {
     pub(super) fn arena(&self) -> &Arena {
         &self.shared.arena
     }
-
-    /// An opaque owner that keeps the mapping alive.
-    pub(super) fn keep_alive(&self) -> Self {
-        self.clone()
-    }
 }
 
 impl fmt::Debug for BlockPool {

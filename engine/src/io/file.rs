@@ -23,6 +23,7 @@ use rustix::fs::{self, AtFlags, Mode, OFlags, StatxFlags};
 use super::arena::PAGE_BYTES;
 use super::block::Block;
 use super::epoll::EpollFile;
+use super::uring::UringFile;
 
 /// How [`super::Io::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub struct File {
 /// The driver's side of a file.
 #[derive(Debug)]
 pub(super) enum Backing {
+    Uring(UringFile),
     Epoll(EpollFile),
 }
 
@@ -68,6 +70,7 @@ impl File {
             return (Ok(()), blocks);
         }
         match &self.backing {
+            Backing::Uring(file) => file.write(offset, blocks).await,
             Backing::Epoll(file) => file.write(offset, blocks).await,
         }
     }
@@ -79,6 +82,7 @@ impl File {
     pub async fn flush(&self) -> io::Result<()> {
         match &self.backing {
             _ if self.synchronous => Ok(()),
+            Backing::Uring(file) => file.flush().await,
             Backing::Epoll(file) => file.flush().await,
         }
     }
@@ -111,6 +115,7 @@ impl File {
             return (Ok(0), block);
         }
         let (result, block) = match &self.backing {
+            Backing::Uring(file) => file.read(offset, block, bytes).await,
             Backing::Epoll(file) => file.read(offset, block, bytes).await,
         };
         (result.map(|read| read.min(bytes)), block)
@@ -121,6 +126,7 @@ impl AsFd for File {
     /// For calls that do not wait long: locks, preallocation, `fstat`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.backing {
+            Backing::Uring(file) => file.descriptor().as_fd(),
             Backing::Epoll(file) => file.descriptor().as_fd(),
         }
     }

@@ -28,8 +28,11 @@
 //! close and a refused connect come back as plain [`io::Error`]s of the stream concerned.
 
 mod arena;
+mod bell;
 mod block;
 mod buddy;
+#[cfg(test)]
+mod conformance;
 mod epoll;
 mod file;
 mod parts;
@@ -37,6 +40,7 @@ mod receive;
 mod refusal;
 mod socket;
 pub mod tls;
+mod uring;
 
 use std::fmt;
 use std::io;
@@ -53,6 +57,7 @@ pub use self::file::{File, FileMode};
 pub use self::receive::Lease;
 use self::receive::ReceivePool;
 pub use self::refusal::{IoRefused, RefusalCause};
+use self::uring::{Ring, UringFile, UringListener, UringStream};
 
 /// Which driver to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,6 +170,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum Driver {
+    Uring(Rc<Ring>),
     Epoll(Rc<EpollDriver>),
 }
 
@@ -179,13 +185,21 @@ impl Io {
         let receive = ReceivePool::new(options.receive_memory_bytes, options.receive_buffer_bytes)
             .map(Rc::new)
             .map_err(IoRefused::memory)?;
-        let driver = Driver::Epoll(Rc::new(EpollDriver::new(Rc::clone(&receive))));
-        Ok(Self { inner: Rc::new(Inner { driver, receive, blocks, refusal: None }) })
+        let (driver, refusal) = match start_ring(options, &receive, &blocks) {
+            Ok(Some(ring)) => (Driver::Uring(ring), None),
+            Ok(None) => (Driver::Epoll(Rc::new(EpollDriver::new(Rc::clone(&receive)))), None),
+            Err(refusal) if options.choice == Choice::Auto => {
+                (Driver::Epoll(Rc::new(EpollDriver::new(Rc::clone(&receive)))), Some(refusal))
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        Ok(Self { inner: Rc::new(Inner { driver, receive, blocks, refusal }) })
     }
 
     /// The driver in use.
     pub fn driver(&self) -> DriverKind {
         match &self.inner.driver {
+            Driver::Uring(_) => DriverKind::Uring,
             Driver::Epoll(_) => DriverKind::Epoll,
         }
     }
@@ -201,6 +215,10 @@ impl Io {
     /// What the system says: the address is in use, not ours, or needs a privilege.
     pub fn listen(&self, addr: SocketAddr) -> io::Result<Listener> {
         match &self.inner.driver {
+            Driver::Uring(ring) => {
+                let (listener, addr) = ring.listen(addr)?;
+                Ok(Listener { kind: ListenerKind::Uring(listener), addr })
+            }
             Driver::Epoll(driver) => {
                 let listener = driver.listen(addr)?;
                 let addr = listener.local_addr()?;
@@ -217,6 +235,10 @@ impl Io {
     /// out after the kernel's minutes).
     pub async fn connect(&self, addr: SocketAddr, source: Option<IpAddr>) -> io::Result<Stream> {
         match &self.inner.driver {
+            Driver::Uring(ring) => {
+                let (stream, local) = ring.connect(addr, source).await?;
+                Ok(Stream { kind: StreamKind::Uring(stream), local, peer: addr })
+            }
             Driver::Epoll(driver) => {
                 let stream = driver.connect(addr, source).await?;
                 let local = socket::canonical(stream.local_addr()?);
@@ -233,6 +255,7 @@ impl Io {
     pub fn open(&self, path: &Path, mode: FileMode) -> io::Result<File> {
         let (descriptor, synchronous) = file::open(path, mode)?;
         let backing = match &self.inner.driver {
+            Driver::Uring(ring) => Backing::Uring(UringFile::new(ring, descriptor)),
             Driver::Epoll(driver) => Backing::Epoll(driver.file(descriptor)),
         };
         Ok(File { backing, synchronous })
@@ -243,12 +266,36 @@ impl Io {
         &self.inner.blocks
     }
 
+    /// Whether the ring has the commit blocks registered, which spares pinning pages for each write.
+    /// Needs a limit on locked memory above [`IoOptions::block_memory_bytes`], or `CAP_IPC_LOCK`.
+    pub fn has_registered_blocks(&self) -> bool {
+        match &self.inner.driver {
+            Driver::Uring(ring) => ring.has_registered_blocks(),
+            Driver::Epoll(_) => false,
+        }
+    }
+
     /// Counters so far.
     pub fn stats(&self) -> IoStats {
         let stats = match &self.inner.driver {
+            Driver::Uring(ring) => ring.stats(),
             Driver::Epoll(driver) => driver.stats(),
         };
         IoStats { buffers_lent: u64::from(self.inner.receive.lent()), ..stats }
+    }
+}
+
+/// Starts a ring if one may be used.
+fn start_ring(
+    options: &IoOptions,
+    receive: &Rc<ReceivePool>,
+    blocks: &BlockPool,
+) -> Result<Option<Rc<Ring>>, IoRefused> {
+    match options.choice {
+        Choice::Epoll => Ok(None),
+        Choice::Auto | Choice::Uring => {
+            Ring::start(options, receive, blocks).map(Some).map_err(IoRefused::from_ring)
+        }
     }
 }
 
@@ -261,6 +308,7 @@ pub struct Listener {
 
 #[derive(Debug)]
 enum ListenerKind {
+    Uring(UringListener),
     Epoll(EpollListener),
 }
 
@@ -273,19 +321,29 @@ impl Listener {
     /// peer that went away before it was accepted is skipped.
     pub async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
         loop {
-            let accepted = match &mut self.kind {
-                ListenerKind::Epoll(listener) => listener.accept().await,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let Ok(local) = stream.local_addr() else { continue };
-                    let (local, peer) = (socket::canonical(local), socket::canonical(peer));
-                    return Ok((Stream { kind: StreamKind::Epoll(stream), local, peer }, peer));
-                }
+            match self.accept_once().await {
+                Ok(Some(accepted)) => return Ok(accepted),
+                Ok(None) => {}
                 Err(error) if is_peer_gone(&error) => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    async fn accept_once(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+        let (kind, local, peer) = match &mut self.kind {
+            ListenerKind::Uring(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                (StreamKind::Uring(stream), self.addr, peer)
+            }
+            ListenerKind::Epoll(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let Ok(local) = stream.local_addr() else { return Ok(None) };
+                (StreamKind::Epoll(stream), local, peer)
+            }
+        };
+        let (local, peer) = (socket::canonical(local), socket::canonical(peer));
+        Ok(Some((Stream { kind, local, peer }, peer)))
     }
 
     /// The bound address; port 0 has become the real one.
@@ -321,6 +379,7 @@ pub struct Stream {
 
 #[derive(Debug)]
 enum StreamKind {
+    Uring(UringStream),
     Epoll(EpollStream),
 }
 
@@ -335,6 +394,7 @@ impl Stream {
     /// What the connection died of, typically `ConnectionReset`. Bytes that arrived before come first.
     pub async fn receive(&mut self) -> io::Result<Lease> {
         match &mut self.kind {
+            StreamKind::Uring(stream) => stream.receive().await,
             StreamKind::Epoll(stream) => stream.receive().await,
         }
     }
@@ -348,6 +408,7 @@ impl Stream {
     /// `BrokenPipe` or `ConnectionReset` when the peer is gone; `BrokenPipe` on a torn stream.
     pub async fn send(&mut self, parts: Vec<Bytes>) -> io::Result<()> {
         match &mut self.kind {
+            StreamKind::Uring(stream) => stream.send(parts).await,
             StreamKind::Epoll(stream) => stream.send(parts).await,
         }
     }
@@ -358,6 +419,7 @@ impl Stream {
     /// connection (RFC 2525 2.17).
     pub async fn close(self) {
         match self.kind {
+            StreamKind::Uring(stream) => stream.close().await,
             StreamKind::Epoll(stream) => drop(stream),
         }
     }

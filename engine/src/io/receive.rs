@@ -18,6 +18,7 @@ use std::{fmt, io, slice};
 use tokio::sync::Notify;
 
 use super::arena::{Arena, PAGE_BYTES};
+use super::bell::Bell;
 
 /// Most buffers a pool may have: the kernel's limit for one provided-buffer ring.
 const BUFFER_COUNT_MAX: usize = 1 << 15;
@@ -30,6 +31,8 @@ pub(super) struct ReceivePool {
     free: RefCell<Vec<u16>>,
     lent: Cell<u32>,
     returned: Notify,
+    bell: Rc<Bell>,
+    bell_wanted: Cell<bool>,
     /// Which hand each buffer is in, to catch a second return in debug builds.
     #[cfg(debug_assertions)]
     is_free: RefCell<Vec<bool>>,
@@ -50,6 +53,8 @@ impl ReceivePool {
             free: RefCell::new((0..count).rev().collect()),
             lent: Cell::new(0),
             returned: Notify::new(),
+            bell: Rc::default(),
+            bell_wanted: Cell::new(false),
             #[cfg(debug_assertions)]
             is_free: RefCell::new(vec![true; usize::from(count)]),
         })
@@ -90,6 +95,9 @@ impl ReceivePool {
         self.change_hand(index, false);
         self.free.borrow_mut().push(index);
         self.returned.notify_one();
+        if self.bell_wanted.get() {
+            self.bell.ring();
+        }
     }
 
     /// Whether a buffer is free.
@@ -102,9 +110,14 @@ impl ReceivePool {
         self.returned.notified().await;
     }
 
-    /// The signal behind [`Self::returned`].
-    pub(super) fn returned_signal(&self) -> &Notify {
-        &self.returned
+    /// The bell to ring when a buffer comes back while [`Self::ring_when_returned`] is on.
+    pub(super) fn bell(&self) -> &Rc<Bell> {
+        &self.bell
+    }
+
+    /// Whether the driver waits for buffers.
+    pub(super) fn ring_when_returned(&self, wanted: bool) {
+        self.bell_wanted.set(wanted);
     }
 
     #[cfg(debug_assertions)]

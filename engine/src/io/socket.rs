@@ -7,9 +7,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections the kernel may hold finished but not yet accepted, per listener. The kernel caps it at
 /// `net.core.somaxconn` (4096 by default).
@@ -54,8 +54,13 @@ pub(super) fn outgoing(addr: SocketAddr, source: Option<IpAddr>, mode: Mode) -> 
 }
 
 /// The socket's own address, an IPv4-mapped one shown as IPv4.
-pub(super) fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
-    socket.local_addr()?.as_socket().map(canonical).ok_or_else(not_ip)
+pub(super) fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
+    SockRef::from(&socket).local_addr()?.as_socket().map(canonical).ok_or_else(not_ip)
+}
+
+/// The peer's address, as the kernel has it.
+pub(super) fn peer_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
+    SockRef::from(&socket).peer_addr()?.as_socket().ok_or_else(not_ip)
 }
 
 /// Sets `IP_BIND_ADDRESS_NO_PORT` (ip(7)), for both families.
