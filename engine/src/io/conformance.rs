@@ -417,9 +417,7 @@ async fn refuses_after_the_listener_is_gone(io: Io) {
     drop(listener);
     let read = waiting.read(&mut [0]).await;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
-    while TcpStream::connect(addr).await.is_ok() {
-        sleep(Duration::from_millis(1)).await;
-    }
+    assert!(TcpStream::connect(addr).await.is_err());
     // What was accepted lives on.
     let server = task::spawn_local(echo(ours));
     drop(first);
@@ -447,14 +445,7 @@ async fn listens_twice_on_one_port(io: Io) {
 
 async fn reports_a_refused_connect(io: Io) {
     let addr = io.listen(loopback()).unwrap().local_addr();
-    let mut tries = 0;
-    let error = loop {
-        // The listener closes in its own time.
-        match io.connect(addr, None).await {
-            Ok(_) if tries < 100 => tries += 1,
-            outcome => break outcome.unwrap_err(),
-        }
-    };
+    let error = io.connect(addr, None).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     let other_family = Some(Ipv6Addr::LOCALHOST.into());
     let error = io.connect(addr, other_family).await.unwrap_err();

@@ -10,6 +10,8 @@
 //!   [`Block`]s, and [`Bytes`] made of them, may be dropped elsewhere.
 //! - Dropping a future is always safe. A dropped receive loses no byte. Memory the kernel works on stays
 //!   owned by the driver until the kernel is done with it.
+//! - Submissions leave with the driver's next turn: a task that blocks its thread blocks what it has just
+//!   sent, closed or dropped, too.
 //! - Memory is bounded by [`IoOptions`]: at the bound receives wait, and the block pool says `None`.
 //! - A session that waits holds no receive buffer.
 //!

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode, squeue};
+use rustix::net::Shutdown;
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
@@ -255,6 +256,14 @@ impl Core {
         let Some(accept) = self.accepts.get_mut(key) else { return };
         accept.orphaned = true;
         after.wake(accept.waker.take());
+        // The ring closes in its next turn; until then nobody shall be let in. A plain call, and once in
+        // a listener's life.
+        self.stats.system_calls += 1;
+        // SAFETY: the slot owns the descriptor until it is closed below.
+        let socket = unsafe { BorrowedFd::borrow_raw(accept.listener) };
+        if let Err(error) = rustix::net::shutdown(socket, Shutdown::Both) {
+            debug_assert!(false, "a listening socket can be shut down: {error}");
+        }
         let listener = Target::Plain(accept.listener);
         let cancel = accept.armed && !accept.cancelling;
         let ready = std::mem::take(&mut accept.ready);
