@@ -121,7 +121,7 @@ impl Setup {
 
     /// Tries again soon after a failure, so that a test sees it.
     pub fn retrying_soon(self) -> Self {
-        self.set("queue.retry.base", "100ms").set("queue.retry.max", "500ms")
+        self.set("queue.retry.base", "1s").set("queue.retry.max", "1s")
     }
 
     /// Gives up waiting for the next hop's replies after this long.
@@ -134,6 +134,11 @@ impl Setup {
     /// Gives up waiting for clients after this long.
     pub fn client_patience(self, time: &'static str) -> Self {
         self.set("listener.0.timeouts.command", time).set("listener.0.timeouts.data_block", time)
+    }
+
+    /// Makes do with a file system of a few dozen MiB.
+    pub fn on_little_space(self) -> Self {
+        self.set("spool.segment_mib", 4).set("spool.min_free_mib", 8)
     }
 
     /// Sets up the relay and starts it.

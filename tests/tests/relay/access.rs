@@ -209,7 +209,7 @@ fn size_is_limited_when_declared_and_when_not() {
     let sink = Sink::start();
     let relay = Setup::new(sink.addr())
         .edit(|table| {
-            postern_tests::relay::set(table, "app.0.limits.message_bytes_max", 100_000.into());
+            postern_tests::relay::set(table, "app.0.limits.message_bytes_max", "100000".into());
         })
         .start();
     let mut client = relay.connect();

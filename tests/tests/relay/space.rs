@@ -24,6 +24,7 @@ fn fill_and_drain(mount: &Mount, setup: impl Fn(Setup) -> Setup) {
         Setup::new(sink.addr())
             .trusting_loopback()
             .retrying_soon()
+            .on_little_space()
             .folder(&mount.path().join("relay")),
     )
     .start();
