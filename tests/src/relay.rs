@@ -215,6 +215,21 @@ pub fn set(table: &mut Table, path: &str, value: Value) {
     here.insert(last.to_owned(), value);
 }
 
+/// One delivery as `postern queue list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    /// Queue id of its message.
+    pub id: String,
+    /// `ready`, `deferred`, `leased`, `frozen`, `held` or `failed`.
+    pub state: String,
+    /// The application it came from.
+    pub app: String,
+    /// What the next hop said last.
+    pub last: String,
+    /// How many recipients it is for.
+    pub recipients: u64,
+}
+
 /// A relay, running or stopped.
 pub struct Relay {
     home: TempDir,
@@ -377,14 +392,40 @@ impl Relay {
         serde_json::from_str(&ran.out).unwrap_or_else(|why| panic!("{why}: {}", ran.out))
     }
 
-    /// A number anywhere in the status, by its key; values of several cores are added up.
+    /// A counter of the status, over all cores.
     #[track_caller]
     pub fn counter(&self, key: &str) -> f64 {
         let status = self.status();
-        let mut found = Vec::new();
-        collect(&status, key, &mut found);
-        assert!(!found.is_empty(), "the status has no {key}: {status:#}");
-        found.iter().sum()
+        let value = status["total"][key].as_f64();
+        value.unwrap_or_else(|| panic!("the status has no {key}: {status:#}"))
+    }
+
+    /// `postern queue list`: every delivery that waits or has failed.
+    #[track_caller]
+    pub fn queue(&self) -> Vec<Queued> {
+        let ran = self.command(&["queue", "list", "--json", "--limit", "10000"]).expect_success();
+        let listed: serde_json::Value = serde_json::from_str(&ran.out)
+            .unwrap_or_else(|why| panic!("queue list --json: {why}: {}", ran.out));
+        let text = |delivery: &serde_json::Value, key: &str| {
+            delivery[key].as_str().unwrap_or_default().to_owned()
+        };
+        let listed = listed.as_array().unwrap_or_else(|| panic!("no list: {}", ran.out));
+        listed
+            .iter()
+            .map(|delivery| Queued {
+                id: text(delivery, "id"),
+                state: text(delivery, "state"),
+                app: text(delivery, "app"),
+                last: text(delivery, "last"),
+                recipients: delivery["recipients"].as_u64().unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// Waits until nothing waits and nothing has failed.
+    #[track_caller]
+    pub fn expect_empty_queue(&self) {
+        self.wait_until("the queue is empty", 15, |relay| relay.queue().is_empty());
     }
 
     /// Connects to the port with STARTTLS, secured and logged in as the usual application.
@@ -456,21 +497,6 @@ impl Drop for Relay {
 
 fn is_open(addr: SocketAddr) -> bool {
     Client::dial(addr).is_ok()
-}
-
-fn collect(value: &serde_json::Value, key: &str, found: &mut Vec<f64>) {
-    match value {
-        serde_json::Value::Object(map) => {
-            for (name, inner) in map {
-                match inner.as_f64() {
-                    Some(number) if name == key => found.push(number),
-                    _ => collect(inner, key, found),
-                }
-            }
-        }
-        serde_json::Value::Array(list) => list.iter().for_each(|inner| collect(inner, key, found)),
-        _ => {}
-    }
 }
 
 /// Raises this process's limit of open files as far as it may, and returns it. Children inherit it.

@@ -69,8 +69,8 @@ fn queued_mail_freezes_and_thaws() {
         client.submit(&Mail::numbered(number, SENDER, RECIPIENT, 2_000)).expect(250);
     }
     cut(&relay);
-    let list = relay.command(&["queue", "list"]).expect_success().out;
-    assert!(list.contains("frozen"), "{list}");
+    let queue = relay.queue();
+    assert!(queue.len() == 3 && queue.iter().all(|one| one.state == "frozen"), "{queue:?}");
     let before = sink.commands().len();
     relay.command(&["queue", "retry", "--all"]);
     std::thread::sleep(Duration::from_millis(500));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postern_tests::client::Client;
 use postern_tests::message::{Mail, added_fields, number_of};
-use postern_tests::relay::{RECIPIENT, Relay, SENDER, Setup};
+use postern_tests::relay::{Queued, RECIPIENT, Relay, SENDER, Setup};
 use postern_tests::sink::{Act, Options, Phase, Sink};
 
 use crate::cutoff::unhold;
@@ -14,9 +14,15 @@ fn impatient(sink: &Sink) -> Setup {
     Setup::new(sink.addr()).retrying_soon()
 }
 
+/// Waits until something has failed for good, and returns it.
 #[track_caller]
-fn list(relay: &Relay) -> String {
-    relay.command(&["queue", "list"]).expect_success().out
+fn failure(relay: &Relay) -> Queued {
+    relay.wait_until("a failure is listed", 15, |relay| {
+        relay.queue().iter().any(|one| one.state == "failed")
+    });
+    let mut queue = relay.queue();
+    queue.retain(|one| one.state == "failed");
+    queue.remove(0)
 }
 
 #[test]
@@ -39,7 +45,7 @@ fn a_temporary_failure_is_tried_again() {
         for got in sink.messages() {
             added_fields(&mail.content, &got.content).expect("byte-exact at every attempt");
         }
-        relay.wait_until("the queue is empty", 10, |relay| !list(relay).contains(RECIPIENT));
+        relay.expect_empty_queue();
         sink.stop();
     }
 }
@@ -55,28 +61,22 @@ fn a_permanent_failure_stays_visible_until_it_is_dropped() {
         }));
         let mut relay = impatient(&sink).start();
         relay.accept(&Mail::numbered(1, SENDER, RECIPIENT, 3_000));
-        relay.wait_until("the failure is listed", 10, |relay| list(relay).contains("failed"));
+        failure(&relay);
         relay.kill();
         relay.start();
-        let shown = list(&relay);
-        assert!(shown.contains("failed") && shown.contains(RECIPIENT), "{phase:?}: {shown}");
-        let id = id_in(&shown);
-        let detail = relay.command(&["queue", "show", &id]).expect_success().out;
-        assert!(detail.contains("550") && detail.contains("No such customer"), "{detail}");
-        relay.command(&["queue", "drop", "--yes", "--id", &id]).expect_success();
-        relay.wait_until("it is gone", 10, |relay| !list(relay).contains(&id));
+        let failed = failure(&relay);
+        assert_eq!(failed.recipients, 1, "{phase:?}: {failed:?}");
+        let detail = relay.command(&["queue", "show", &failed.id]).expect_success().out;
+        for word in ["550", "No such customer", "failed", RECIPIENT, SENDER] {
+            assert!(detail.contains(word), "{phase:?}: no {word:?} in {detail}");
+        }
+        relay.command(&["queue", "drop", "--yes", "--id", &failed.id]).expect_success();
+        relay.expect_empty_queue();
         relay.kill();
         relay.start();
-        assert!(!list(&relay).contains(&id), "dropped mail came back");
+        assert!(relay.queue().is_empty(), "dropped mail came back");
         drop(sink);
     }
-}
-
-/// The first queue id in a listing: 26 letters and digits.
-fn id_in(shown: &str) -> String {
-    let is_id = |word: &&str| word.len() == 26 && word.chars().all(|c| c.is_ascii_alphanumeric());
-    let found = shown.split(|c: char| !c.is_ascii_alphanumeric()).find(is_id);
-    found.unwrap_or_else(|| panic!("no queue id in {shown}")).to_owned()
 }
 
 #[test]
@@ -95,10 +95,9 @@ fn each_recipient_has_its_own_outcome() {
     let got = sink.wait_for(2, 30);
     assert_eq!(got[0].to, ["fine@two.example"]);
     assert_eq!(got[1].to, ["busy@two.example"]);
-    relay.wait_until("one failure is left", 10, |relay| {
-        let shown = list(relay);
-        shown.contains("failed") && !shown.contains("busy@") && !shown.contains("fine@")
-    });
+    relay.wait_until("one failure is left", 10, |relay| relay.queue().len() == 1);
+    let failed = failure(&relay);
+    assert_eq!(failed.recipients, 1, "{failed:?}");
     sink.stop();
 }
 
@@ -110,8 +109,7 @@ fn a_failed_message_can_be_tried_again() {
     }));
     let relay = impatient(&sink).start();
     relay.accept(&Mail::numbered(1, SENDER, RECIPIENT, 3_000));
-    relay.wait_until("the failure is listed", 10, |relay| list(relay).contains("failed"));
-    let id = id_in(&list(&relay));
+    let id = failure(&relay).id;
     relay.command(&["queue", "retry", "--id", &id]).expect_success();
     sink.wait_for(1, 10);
     sink.stop();
@@ -127,7 +125,8 @@ fn held_mail_is_kept_and_goes_when_the_hold_ends() {
     }
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(sink.sessions(), 0, "held mail was delivered");
-    assert!(list(&relay).contains(RECIPIENT));
+    let queue = relay.queue();
+    assert!(queue.len() == 20 && queue.iter().all(|one| one.state == "held"), "{queue:?}");
     relay.kill();
     relay.reconfigure(unhold);
     relay.start();
@@ -143,7 +142,9 @@ fn a_next_hop_that_is_down_loses_nothing() {
     let addr = postern_tests::address::own_port(2525);
     let relay = Setup::new(addr).retrying_soon().start();
     relay.accept(&Mail::numbered(1, SENDER, RECIPIENT, 3_000));
-    relay.wait_until("the attempt is listed", 10, |relay| list(relay).contains(RECIPIENT));
+    relay.wait_until("an attempt was made", 10, |relay| {
+        relay.queue().first().is_some_and(|one| one.state == "deferred" && !one.last.is_empty())
+    });
     std::thread::sleep(Duration::from_millis(300));
     let sink = Sink::with(Options { addr, ..Options::default() });
     sink.wait_for(1, 30);
