@@ -41,6 +41,7 @@ fn options(choices: u8) -> ServerOptions {
         },
         undeclared_eight_bit: if choices & 4 == 0 { EightBit::Accept } else { EightBit::Refuse },
         message_bytes_max: if small { 200 } else { 1 << 20 },
+        excess_bytes_max: if small { 300 } else { 1 << 20 },
         recipients_max: if small { 2 } else { 100 },
         errors_max: if small { 3 } else { 1_000 },
         idle_commands_max: if small { 3 } else { 1_000 },

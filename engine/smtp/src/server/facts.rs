@@ -80,6 +80,11 @@ impl Facts {
         self.waiting_since = now;
     }
 
+    /// Whether so much content is nobody's mistake any more.
+    pub(super) fn is_excessive(&self, bytes: u64) -> bool {
+        bytes > self.options.message_bytes_max.saturating_add(self.options.excess_bytes_max)
+    }
+
     pub(super) fn waiting_since(&self) -> Instant {
         self.waiting_since
     }

@@ -33,9 +33,13 @@ pub struct ServerOptions {
     pub undeclared_eight_bit: EightBit,
     /// Largest content in bytes, offered as SIZE.
     pub message_bytes_max: u64,
+    /// How much content above `message_bytes_max` is read to its end, so that the client learns of
+    /// the refusal; beyond that the session is closed.
+    pub excess_bytes_max: u64,
     /// Most recipients of a message, offered as RCPTMAX (RFC 9422); RFC 5321 4.5.3.1.8 asks for 100.
     pub recipients_max: u32,
-    /// Most refused recipients of a message before the session is closed.
+    /// Most refused recipients of a message, those with bad addresses among them, before the session
+    /// is closed.
     pub refused_recipients_max: u32,
     /// Most transactions of a session, offered as MAILMAX (RFC 9422).
     pub transactions_max: u32,
@@ -59,6 +63,7 @@ impl Default for ServerOptions {
             bare_newlines: BareNewlines::Reject,
             undeclared_eight_bit: EightBit::Accept,
             message_bytes_max: 50 << 20,
+            excess_bytes_max: 50 << 20,
             recipients_max: 1_000,
             refused_recipients_max: 10_000,
             transactions_max: 10_000,

@@ -12,7 +12,7 @@ use super::hello::{MAIL_OPEN, RESET, Ready, SEQUENCE, anywhere, check_line, faul
 use super::transaction::{TOO_LARGE, Transaction};
 use super::{CloseReason, EightBit, EndOfData, Event, Refusal, State, Step};
 use crate::command::Command;
-use crate::data::{Framer, Piece, Transfer};
+use crate::data::{Framed, Framer, Piece, Transfer};
 use crate::reply::{Enhanced, Reply};
 
 /// The message in transfer.
@@ -68,7 +68,13 @@ impl DecidingData {
 
     fn accepted(self, facts: &mut Facts, now: Instant) -> State {
         let framer = Framer::new(self.message.transfer, facts.bare_newlines());
-        let transfer = Incoming { message: self.message, framer, started: now, block_since: now };
+        let transfer = Incoming {
+            message: self.message,
+            framer,
+            received_bytes: 0,
+            started: now,
+            block_since: now,
+        };
         match self.chunk {
             None => {
                 facts.reply(&GO_AHEAD);
@@ -108,12 +114,22 @@ impl DecidingData {
 struct Incoming {
     message: Message,
     framer: Framer,
+    /// Bytes consumed, whether they were handed on or not.
+    received_bytes: u64,
     started: Instant,
     /// When the last piece came.
     block_since: Instant,
 }
 
 impl Incoming {
+    /// Frames the next bytes; none when there are more of them than anyone should send.
+    fn frame<'b>(&mut self, facts: &Facts, input: &'b [u8], now: Instant) -> Option<Framed<'b>> {
+        self.block_since = now;
+        let framed = self.framer.receive(input);
+        self.received_bytes = self.received_bytes.saturating_add(framed.consumed as u64);
+        (!facts.is_excessive(self.received_bytes)).then_some(framed)
+    }
+
     /// Hands a slice on unless the message is to be refused anyway.
     fn content<'b>(&mut self, facts: &Facts, wire: &'b [u8]) -> Option<Event<'b>> {
         self.message.wire_bytes += wire.len() as u64;
@@ -180,6 +196,12 @@ impl Incoming {
     }
 }
 
+/// Gives up a message that does not end in reasonable size.
+fn abandon<'b>(facts: &mut Facts) -> Step<'b> {
+    facts.reply(&TOO_LARGE);
+    Step::with(State::Closed(CloseReason::Limit), Event::MessageRefused(Refusal::TooLarge))
+}
+
 /// Content after DATA.
 #[derive(Debug)]
 pub(super) struct ReceivingDots(Incoming);
@@ -194,8 +216,9 @@ impl ReceivingDots {
         if input.is_empty() {
             return (0, Step::to(State::ReceivingDots(self)));
         }
-        self.0.block_since = now;
-        let framed = self.0.framer.receive(input);
+        let Some(framed) = self.0.frame(facts, input, now) else {
+            return (input.len(), abandon(facts));
+        };
         let step = match framed.piece {
             Piece::Nothing => Step::to(State::ReceivingDots(self)),
             Piece::Content(wire) => {
@@ -243,9 +266,10 @@ impl ReceivingChunk {
         if input.is_empty() {
             return (0, Step::to(State::ReceivingChunk(self)));
         }
-        self.incoming.block_since = now;
         let bytes = usize::try_from(self.remaining).map_or(input.len(), |r| r.min(input.len()));
-        let framed = self.incoming.framer.receive(&input[..bytes]);
+        let Some(framed) = self.incoming.frame(facts, &input[..bytes], now) else {
+            return (input.len(), abandon(facts));
+        };
         self.remaining -= framed.consumed as u64;
         let event = match framed.piece {
             Piece::Content(wire) => self.incoming.content(facts, wire),
@@ -360,6 +384,9 @@ pub(super) struct Discarding {
 pub(super) fn discard<'b>(facts: &mut Facts, bytes: u64, reply: &Reply, back: State) -> Step<'b> {
     if bytes == 0 {
         return facts.error(reply, back);
+    }
+    if facts.is_excessive(bytes) {
+        return facts.limit(&TOO_LARGE);
     }
     if !facts.count_error() {
         return facts.limit(&TOO_MANY_ERRORS);

@@ -115,18 +115,21 @@ impl ExpectRcpt {
         }
     }
 
-    fn rcpt<'b>(mut self, facts: &mut Facts, argument: &'b [u8]) -> Step<'b> {
-        let rcpt = match self.parse_rcpt(argument) {
-            Ok(rcpt) => rcpt,
-            Err(reply) => return facts.error(&reply, State::ExpectRcpt(self)),
-        };
-        if self.0.recipients < facts.options.recipients_max {
-            return Step::with(State::DecidingRcpt(DecidingRcpt(self.0)), Event::Rcpt(rcpt));
+    fn rcpt<'b>(self, facts: &mut Facts, argument: &'b [u8]) -> Step<'b> {
+        match self.parse_rcpt(argument) {
+            Err(reply) => self.refuse_rcpt(facts, &reply),
+            Ok(_) if self.0.recipients >= facts.options.recipients_max => {
+                self.refuse_rcpt(facts, &TOO_MANY_RECIPIENTS)
+            }
+            Ok(rcpt) => Step::with(State::DecidingRcpt(DecidingRcpt(self.0)), Event::Rcpt(rcpt)),
         }
+    }
+
+    fn refuse_rcpt<'b>(mut self, facts: &mut Facts, reply: &Reply) -> Step<'b> {
         if !self.0.count_refused(facts) {
             return facts.limit(&TOO_MANY_ERRORS);
         }
-        facts.reply(&TOO_MANY_RECIPIENTS);
+        facts.reply(reply);
         Step::to(State::ExpectRcpt(self))
     }
 
@@ -158,7 +161,7 @@ impl DecidingRcpt {
 
 impl Transaction {
     /// Counts a refused recipient; false at the bound. These do not count as errors of the session:
-    /// a list with stale addresses is no attack.
+    /// a list with stale or misspelt addresses is no attack.
     fn count_refused(&mut self, facts: &Facts) -> bool {
         self.refused_recipients = self.refused_recipients.saturating_add(1);
         self.refused_recipients <= facts.options.refused_recipients_max

@@ -111,6 +111,24 @@ fn size_is_enforced_while_streaming() {
 }
 
 #[test]
+fn content_without_end_is_given_up() {
+    let small = ServerOptions { message_bytes_max: 100, excess_bytes_max: 1_000, ..options() };
+    let flood = "0123456789abcdef\r\n".repeat(100);
+    for opening in ["DATA\r\n", "BDAT 100000 LAST\r\n"] {
+        for cut in [usize::MAX, 1, 50] {
+            let mut d = Dialogue::with_recipient(small.clone());
+            d.cut = cut;
+            let replies = d.say(format!("{opening}{flood}.\r\nNOOP\r\n").as_bytes());
+            assert!(replies.ends_with("552 5.3.4 Message too large\r\n"), "{replies}");
+            assert_eq!(d.events, ["data", "refused TooLarge", "close Limit"]);
+        }
+    }
+    let mut d = Dialogue::greeted(small);
+    d.check_code(b"BDAT 18446744073709551615\r\nNOOP\r\n", "552 5.3.4");
+    assert_eq!(d.events, ["close Limit"]);
+}
+
+#[test]
 fn eight_bit_content() {
     let message = b"DATA\r\nSubject: \xc3\xa9\r\n.\r\n";
     let mut lenient = Dialogue::with_recipient(options());

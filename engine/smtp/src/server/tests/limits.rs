@@ -70,6 +70,13 @@ fn recipients_and_transactions_are_bounded() {
     d.check_code(b"DATA\r\n", "354");
     d.check_code(b"x\r\n.\r\n", "250");
     d.check_code(b"MAIL FROM:<a@b.example>\r\n", "421 4.7.0");
+    // Bad addresses count as refused recipients, not as errors of the session.
+    let patient = ServerOptions { errors_max: 3, ..options() };
+    let mut list = Dialogue::greeted(patient);
+    list.say(b"MAIL FROM:<a@b.example>\r\n");
+    let replies = list.say(&b"RCPT TO:<a..b@d.example>\r\n".repeat(50));
+    assert_eq!(replies.matches("501 5.1.3").count(), 50);
+    list.check_code(b"RCPT TO:<a@d.example>\r\n", "250");
     let mut d = Dialogue::greeted(bounds);
     d.say(b"MAIL FROM:<a@b.example>\r\n");
     let replies = d.say(&b"RCPT TO:<a@d.example>\r\n".repeat(5_000));
