@@ -9,6 +9,7 @@ use super::{Chunk, TlsInfo, TlsStream};
 use crate::io::Stream;
 
 /// A stream, plain or encrypted, with one set of operations.
+#[derive(Debug)]
 pub enum Connection {
     /// Bytes as they are.
     Plain(Stream),

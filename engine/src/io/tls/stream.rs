@@ -8,8 +8,8 @@
 //! most one lease. Deadlines are the caller's, apart from [`PARTING_TIME`] for last words.
 
 use std::{
-    collections::VecDeque, io, mem, net::SocketAddr, ops::Deref, ops::Range, rc::Rc, sync::Arc,
-    time::Duration,
+    collections::VecDeque, fmt, io, mem, net::SocketAddr, ops::Deref, ops::Range, rc::Rc,
+    sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
@@ -227,6 +227,12 @@ impl TlsStream {
     }
 }
 
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TlsStream({})", self.peer_addr())
+    }
+}
+
 /// Received bytes, where they lie: a whole lease, or the plaintext of one record inside of one.
 pub struct Chunk(Bytewise);
 
@@ -240,6 +246,13 @@ enum Bytewise {
 impl Chunk {
     fn empty() -> Self {
         Self(Bytewise::Empty)
+    }
+}
+
+impl fmt::Debug for Chunk {
+    /// Tells the length and never the bytes: they are mail, or passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} bytes)", self.len())
     }
 }
 
