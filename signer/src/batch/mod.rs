@@ -13,6 +13,9 @@
 
 mod ring;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use crate::key::{KeyRefused, RsaPrivateKey};

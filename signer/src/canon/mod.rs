@@ -14,6 +14,9 @@ mod body;
 mod content;
 mod field;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 pub use body::BodyHasher;

@@ -14,6 +14,9 @@ mod der;
 mod generate;
 mod pem;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use ring::rand::SystemRandom;

@@ -9,6 +9,9 @@
 //!
 //! Failures: [`HeaderRefused`] is the message's fault, [`ProfileRefused`] the configuration's.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::fmt;
 

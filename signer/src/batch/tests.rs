@@ -1,0 +1,108 @@
+//! What every backend must do, run for each that there is.
+
+use super::*;
+
+const KEY: &[u8] = include_bytes!("../../tests/keys/rsa2048.pkcs8.pem");
+const OTHER_KEY: &[u8] = include_bytes!("../../tests/keys/rsa3072.pkcs8.pem");
+const INPUT: &[u8] = b"from:a@example.org\r\nsubject:hi";
+/// Made by OpenSSL with `KEY`. PKCS#1 v1.5 signatures are deterministic.
+const SIGNATURE: &[u8] = include_bytes!("../../tests/keys/rsa2048.signature");
+
+fn for_each_backend(check: impl Fn(&mut dyn BatchSigner)) {
+    let mut backends: Vec<Box<dyn BatchSigner>> = vec![Box::new(RingSigner::new())];
+    for backend in &mut backends {
+        for (id, text) in [(KeyId(1), KEY), (KeyId(2), OTHER_KEY)] {
+            let key = RsaPrivateKey::from_pem(text).expect("is good");
+            backend.load(id, &key).expect("is taken");
+        }
+        check(&mut **backend);
+    }
+}
+
+fn job(ticket: u64, key: u32, input: Input<'_>) -> Job<'_> {
+    Job { ticket: Ticket(ticket), key: KeyId(key), input }
+}
+
+#[test]
+fn known_answer() {
+    for_each_backend(|backend| {
+        let mut done = Vec::new();
+        backend.sign(&[job(7, 1, Input::Canonical(INPUT))], &mut done);
+        let [Signed { ticket: Ticket(7), result: Ok(signature) }] = &done[..] else {
+            panic!("{}: {done:?}", backend.name());
+        };
+        assert_eq!(signature.as_bytes(), SIGNATURE, "{}", backend.name());
+    });
+}
+
+#[test]
+fn digests_are_taken_or_refused() {
+    for_each_backend(|backend| {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(::ring::digest::digest(&::ring::digest::SHA256, INPUT).as_ref());
+        let mut done = Vec::new();
+        backend.sign(&[job(1, 1, Input::Digest(digest))], &mut done);
+        match &done[0].result {
+            Ok(signature) => assert_eq!(signature.as_bytes(), SIGNATURE),
+            Err(fault) => assert_eq!(*fault, SignFault::DigestNotTaken),
+        }
+        assert_eq!(done[0].result.is_ok(), backend.takes_digests());
+    });
+}
+
+#[test]
+fn mixed_batches_of_any_size_come_back_in_order() {
+    for_each_backend(|backend| {
+        let messages: Vec<_> = (0..2 * backend.lanes() + 5).map(|n| format!("m{n}")).collect();
+        for size in 0..messages.len() {
+            let jobs: Vec<_> = (0u64..)
+                .zip(&messages[..size])
+                .map(|(n, m)| {
+                    let key = if n % 3 == 2 { 9 } else { u32::from(n % 3 == 1) + 1 };
+                    job(n, key, Input::Canonical(m.as_bytes()))
+                })
+                .collect();
+            let mut done = Vec::new();
+            backend.sign(&jobs, &mut done);
+            assert_eq!(done.len(), size);
+            for (signed, job) in done.iter().zip(&jobs) {
+                assert_eq!(signed.ticket, job.ticket);
+                let bytes = signed.result.as_ref().map(|signature| signature.as_bytes().len());
+                let expected = match job.key {
+                    KeyId(1) => Ok(256),
+                    KeyId(2) => Ok(384),
+                    _ => Err(&SignFault::UnknownKey),
+                };
+                assert_eq!(bytes, expected);
+            }
+        }
+    });
+}
+
+#[test]
+fn results_are_appended() {
+    for_each_backend(|backend| {
+        let mut done = Vec::new();
+        for ticket in 0..3 {
+            backend.sign(&[job(ticket, 1, Input::Canonical(INPUT))], &mut done);
+        }
+        let tickets: Vec<_> = done.iter().map(|signed| signed.ticket.0).collect();
+        assert_eq!(tickets, [0, 1, 2]);
+    });
+}
+
+#[test]
+fn keys_are_replaced_and_forgotten() {
+    for_each_backend(|backend| {
+        let other = RsaPrivateKey::from_pem(OTHER_KEY).expect("is good");
+        backend.load(KeyId(1), &other).expect("is taken");
+        let mut done = Vec::new();
+        backend.sign(&[job(0, 1, Input::Canonical(INPUT))], &mut done);
+        let bytes = done[0].result.as_ref().map(|signature| signature.as_bytes().len());
+        assert_eq!(bytes, Ok(384));
+        backend.unload(KeyId(1));
+        backend.unload(KeyId(1));
+        backend.sign(&[job(1, 1, Input::Canonical(INPUT))], &mut done);
+        assert_eq!(done[1].result.as_ref().err(), Some(&SignFault::UnknownKey));
+    });
+}
