@@ -176,7 +176,8 @@ pub(super) fn run(arguments: RunArguments) -> io::Result<bool> {
     } else {
         print(&summary);
     }
-    Ok(summary.deferred + summary.rejected + summary.unknown == 0 && summary.accepted > 0)
+    let missed = summary.deferred + summary.rejected + summary.unknown + summary.unsent;
+    Ok(missed == 0 && summary.accepted > 0)
 }
 
 /// Prints a line of progress each second, for ever.
@@ -202,13 +203,14 @@ async fn tell(progress: &Arc<Progress>, is_quiet: bool) {
 
 fn print(summary: &SourceSummary) {
     println!(
-        "closed loop, {:.1} s: accepted {} ({:.0}/s), 4xx {}, 5xx {}, unknown {}",
+        "closed loop, {:.1} s: accepted {} ({:.0}/s), 4xx {}, 5xx {}, unknown {}, unsent {}",
         summary.seconds,
         summary.accepted,
         summary.rate_per_s,
         summary.deferred,
         summary.rejected,
         summary.unknown,
+        summary.unsent,
     );
     println!(
         "final reply after: median {}, 99 % {}, longest {}",

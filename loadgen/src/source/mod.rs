@@ -131,6 +131,8 @@ pub struct SourceSummary {
     pub rejected: u64,
     /// Messages that were sent and never answered.
     pub unknown: u64,
+    /// Messages that were asked for and never sent, because the sessions gave up.
+    pub unsent: u64,
     /// Connections that came as far as to send mail.
     pub connections: u64,
     /// Connections that failed or broke.
@@ -324,6 +326,8 @@ impl Shared {
     fn summary(&self, elapsed: Duration, latencies: &Histogram) -> SourceSummary {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let accepted = self.progress.accepted();
+        let unknown = count(&self.progress.unknown);
+        let wanted = self.options.messages.filter(|_| !self.is_over()).unwrap_or(0);
         let words = self.words();
         #[allow(clippy::cast_precision_loss, reason = "a rate for people, far below 2^52")]
         let rate_per_s = accepted as f64 / elapsed.as_secs_f64().max(1e-9);
@@ -333,7 +337,8 @@ impl Shared {
             accepted,
             deferred: count(&self.progress.deferred),
             rejected: count(&self.progress.rejected),
-            unknown: count(&self.progress.unknown),
+            unknown,
+            unsent: wanted.saturating_sub(accepted + self.progress.refused() + unknown),
             connections: count(&self.progress.connections),
             connection_failures: self.progress.connection_failures(),
             last_failure: words.failure.clone(),

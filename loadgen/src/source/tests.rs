@@ -165,6 +165,7 @@ async fn a_source_that_does_not_persist_gives_up() {
     let sink = Sink::start(options).await.unwrap();
     let sent = run_against(&sink, |options| options.messages = Some(20)).await;
     assert_eq!((sent.accepted, sent.connection_failures), (4, 1), "{sent:?}");
+    assert_eq!(sent.unsent, 16);
     // Nobody listens at all.
     let addr = sink.addr();
     sink.stop().await.unwrap();
