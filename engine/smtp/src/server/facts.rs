@@ -55,6 +55,10 @@ impl Facts {
     }
 
     pub(super) fn reply(&mut self, reply: &Reply) {
+        if self.output.capacity() == 0 {
+            // Room for the replies of a usual flight: MAIL, RCPT, DATA.
+            self.output.reserve_exact(OUTPUT_BYTES_USUAL);
+        }
         reply.write_to(&mut self.output);
     }
 
@@ -182,6 +186,9 @@ impl Facts {
         Step::close(CloseReason::Limit)
     }
 }
+
+/// First allocation for replies; lives from the first reply of a flight until it is sent.
+const OUTPUT_BYTES_USUAL: usize = 192;
 
 pub(super) const TOO_MANY_ERRORS: Reply =
     Reply::fixed(421, Enhanced::new(4, 7, 0), "Too many errors, closing");

@@ -27,7 +27,8 @@
 //! - One struct per protocol state; a state is consumed by what leads to the next one.
 //! - While an answer is awaited nothing is consumed, so replies keep the order of their commands.
 //! - No allocation per command: lines are parsed where they lie; a line that came in pieces is
-//!   gathered in a buffer that is freed with it. An idle session owns no buffer.
+//!   gathered in a buffer that is freed with it. A flight of replies takes one allocation, a message
+//!   two, AUTH a few. An idle session owns no buffer.
 //! - Each reply carries an enhanced status code, but greeting, EHLO, 334 and 354.
 //!
 //! # What it must never do
