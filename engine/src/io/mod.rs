@@ -41,6 +41,8 @@ mod parts;
 mod receive;
 mod refusal;
 mod socket;
+#[cfg(test)]
+mod stress;
 pub mod tls;
 mod uring;
 
