@@ -1,6 +1,15 @@
 //! `postern keys`: makes DKIM keys and the DNS records for them.
 
+use std::path::Path;
+
+use postern_signer::dns::{record_name, record_text, zone_line};
+use postern_signer::key::{OsRandom, RsaPrivateKey};
+use postern_signer::name::{Selector, SigningDomain};
+use serde_json::{Value, json};
+
+use super::files::create_private;
 use super::{Failure, GlobalOptions};
+use crate::config::canonical_domain;
 
 /// Arguments of `postern keys`.
 #[derive(Debug, clap::Args)]
@@ -30,7 +39,67 @@ pub enum Action {
 /// Does what the command line says.
 ///
 /// # Errors
-/// What went wrong, for standard error.
-pub fn execute(_args: &Args, _options: &GlobalOptions) -> Result<(), Failure> {
-    Err(Failure::problem("this build has no `keys`"))
+/// A name that DNS does not take, or a file that cannot be written.
+pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
+    let Action::New { domain, selector, out } = &args.action;
+    let record = new_key(domain, selector, out)?;
+    if options.json {
+        println!("{:#}", record.as_json(out));
+        return Ok(());
+    }
+    println!("The private key is in {}. Publish this record in DNS:\n", out.display());
+    println!("{}\n", record.zone_line());
+    println!("Then let the relay sign with it:\n");
+    println!("[[dkim]]\ndomain = \"{}\"\nselector = \"{}\"", record.domain, record.selector);
+    let path = std::path::absolute(out)?;
+    println!("key_file = {}", toml::Value::from(path.display().to_string()));
+    Ok(())
 }
+
+/// What a key's owner publishes.
+pub(super) struct Record {
+    domain: SigningDomain,
+    selector: Selector,
+    text: String,
+}
+
+impl Record {
+    /// The line of a zone file.
+    pub(super) fn zone_line(&self) -> String {
+        zone_line(&record_name(&self.selector, &self.domain), TTL_S, &self.text)
+    }
+
+    /// Names, file and record.
+    pub(super) fn as_json(&self, key_file: &Path) -> Value {
+        json!({
+            "domain": self.domain.as_str(),
+            "selector": self.selector.as_str(),
+            "key_file": key_file,
+            "record_name": record_name(&self.selector, &self.domain),
+            "record_text": self.text,
+            "zone_line": self.zone_line(),
+        })
+    }
+}
+
+/// Makes a key of 2048 bits and writes it to `out`.
+pub(super) fn new_key(domain: &str, selector: &str, out: &Path) -> Result<Record, Failure> {
+    let canonical = canonical_domain(domain)
+        .ok_or_else(|| Failure::usage(format!("`{domain}` is not a domain name")))?;
+    let domain: SigningDomain = canonical
+        .parse()
+        .map_err(|refused| Failure::usage(format!("`{domain}` cannot sign: {refused}")))?;
+    let selector: Selector = selector
+        .parse()
+        .map_err(|refused| Failure::usage(format!("`{selector}` is no selector: {refused}")))?;
+    let key = RsaPrivateKey::generate(KEY_BITS, &mut OsRandom::new())?;
+    create_private(out, key.to_pkcs8_pem().as_bytes())?;
+    let text = record_text(key.public());
+    Ok(Record { domain, selector, text })
+}
+
+/// What every verifier takes, and what fits a DNS answer without fragments.
+const KEY_BITS: usize = 2_048;
+
+/// An hour: a mistake is soon put right.
+const TTL_S: u32 = 3_600;

@@ -11,12 +11,15 @@ pub mod app;
 pub mod check;
 pub mod cut;
 pub mod demo;
+mod files;
 pub mod init;
 pub mod keys;
+mod prompt;
 pub mod queue;
 pub mod restore;
 pub mod run;
 pub mod status;
+mod surroundings;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+
+use self::surroundings::surroundings;
+use crate::config::{self, Loaded, Report};
 
 /// A secure relay for the mail that applications send.
 #[derive(Debug, Parser)]
@@ -109,6 +115,11 @@ impl Failure {
         Self { text: text.to_string(), code: EXIT_PROBLEM }
     }
 
+    /// A problem that standard output has told already.
+    pub(crate) fn told() -> Self {
+        Self::problem("")
+    }
+
     /// A command line that makes no sense: exit code 64.
     pub fn usage(text: impl fmt::Display) -> Self {
         Self { text: text.to_string(), code: EXIT_USAGE }
@@ -127,6 +138,14 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+/// Reads a configuration as this machine would run it.
+///
+/// # Errors
+/// Every mistake in it.
+fn load(path: &Path) -> Result<Loaded, Report> {
+    config::load(path, &surroundings())
+}
+
 const EXIT_PROBLEM: u8 = 1;
 /// As in sysexits(3).
 const EXIT_USAGE: u8 = 64;
@@ -141,7 +160,9 @@ pub fn main() -> ExitCode {
     match dispatch(&line) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("postern: {failure}");
+            if !failure.text.is_empty() {
+                eprintln!("postern: {failure}");
+            }
             ExitCode::from(failure.code)
         }
     }

@@ -5,9 +5,8 @@
 //! been right ([`Report`]). Warnings do not keep a relay from starting; errors do.
 //!
 //! # Invariants
-//! - A `Snapshot` is complete and consistent: defaults are filled in, every path is absolute or
-//!   relative to the working directory (in the file it is relative to the file), every reference
-//!   resolves, every limit is at least one, every recipient domain has a route unless mail is held.
+//! - A `Snapshot` is complete and consistent: defaults are filled in, every path is absolute (in
+//!   the file it may be relative to the file), every reference resolves, every limit is at least one, every recipient domain has a route unless mail is held.
 //! - It never changes. A reload makes a new one; what runs keeps the old one until it looks again.
 //! - Every key that is read stands in [`KEYS`], and so in `docs/configuration.md`.
 //!
@@ -41,7 +40,7 @@ mod unit;
 use std::fmt;
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 
 use toml::de::DeTable;
@@ -141,7 +140,8 @@ pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Loaded, Report> 
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, source: &str, surroundings: &Surroundings) -> Result<Loaded, Report> {
-    let base = path.parent().unwrap_or(Path::new(""));
+    let base = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let base = base.parent().unwrap_or(Path::new("/"));
     let context = Context::new(base, surroundings);
     let (table, syntax_errors) = DeTable::parse_recoverable(source);
     if !syntax_errors.is_empty() {

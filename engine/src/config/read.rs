@@ -428,7 +428,7 @@ impl<'a> Section<'a> {
     }
 
     /// The table below this one under `key`.
-    pub(super) fn table(&self, key: &str, name: &'static str) -> Option<Section<'a>> {
+    pub(super) fn table(&self, key: &str, name: &'static str) -> Option<Self> {
         let field = self.field(key)?;
         match field.get_ref().as_table() {
             Some(table) => Some(Section::new(self.context, name, field.span(), table)),
@@ -440,7 +440,7 @@ impl<'a> Section<'a> {
     }
 
     /// All tables `[[key]]`.
-    pub(super) fn tables(&self, key: &str, name: &'static str) -> Vec<Section<'a>> {
+    pub(super) fn tables(&self, key: &str, name: &'static str) -> Vec<Self> {
         let Some(field) = self.field(key) else { return Vec::new() };
         let Some(items) = field.get_ref().as_array() else {
             let finding = Diagnostic::error(

@@ -1,5 +1,6 @@
 //! Who may send: all applications, found by name or by network.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ impl Registry {
             }
             registry.apps.push(Arc::new(app));
         }
-        registry.by_network.sort_by(|a, b| b.0.cmp(&a.0));
+        registry.by_network.sort_by_key(|(prefix, _)| Reverse(*prefix));
         registry
     }
 
