@@ -1,0 +1,79 @@
+//! The two types a relay holds: [`Filters`], compiled once and shared, and [`Scan`], one an open
+//! message.
+
+use std::sync::Arc;
+
+use crate::detect::{Finding, Findings};
+use crate::policy::{Config, ConfigError, Verdict};
+
+/// Most memory one open message holds here, bytes, heap and struct together.
+pub const SCAN_BYTES_MAX: usize = 16 << 10;
+
+/// A checked configuration, ready to scan with: immutable, shared by all shards, replaced as a
+/// whole on reload. A [`Scan`] keeps the one it began with.
+#[derive(Debug)]
+pub struct Filters {
+    config: Config,
+}
+
+impl Filters {
+    /// Checks and compiles `config`.
+    ///
+    /// # Errors
+    /// The first thing in it that could never work.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self { config })
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Scans a message that lies in memory as a whole.
+    #[must_use]
+    pub fn scan(self: &Arc<Self>, message: &[u8]) -> Outcome {
+        let mut scan = Scan::new(self);
+        scan.feed(message);
+        scan.finish()
+    }
+}
+
+/// One message being scanned.
+pub struct Scan {
+    filters: Arc<Filters>,
+    findings: Findings,
+}
+
+impl Scan {
+    /// Begins a message. Allocates nothing.
+    #[must_use]
+    pub fn new(filters: &Arc<Filters>) -> Self {
+        Self { filters: Arc::clone(filters), findings: Findings::default() }
+    }
+
+    /// Takes the next bytes of the message in plain form (RFC 5321 4.5.2 undone), cut anywhere.
+    pub fn feed(&mut self, chunk: &[u8]) {
+        let _ = chunk;
+    }
+
+    /// Ends the message and decides.
+    #[must_use]
+    pub fn finish(self) -> Outcome {
+        let findings = self.findings.into_list();
+        let verdict = self.filters.config.decide(&findings);
+        Outcome { findings, verdict }
+    }
+}
+
+/// What came out of scanning one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What was found, by detector and in the order of the parts. No content.
+    pub findings: Vec<Finding>,
+    /// What the policy makes of it.
+    pub verdict: Verdict,
+}
