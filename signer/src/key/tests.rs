@@ -110,7 +110,7 @@ fn a_flipped_bit_in_any_number_that_signs_is_found() {
             assert_eq!(refused, Err(KeyRefused::Inconsistent), "number {which}, byte {byte}");
         }
     }
-    let mut other_exponent = good.clone();
+    let mut other_exponent = good;
     other_exponent[2] = vec![1, 0, 3];
     assert_eq!(from_numbers(&other_exponent).map(|_| ()), Err(KeyRefused::Inconsistent));
 }
