@@ -19,7 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use super::refusal::Refusal;
-use crate::config::canonical_domain;
+use crate::config::{canonical_domain, is_disguise};
 
 /// Proof that a message has exactly one author, who is among the application's senders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,10 @@ fn read_field(field: &[u8]) -> Result<Author, &'static str> {
     let mut reader = Reader { rest: text };
     let phrase = reader.phrase()?;
     if reader.rest.starts_with('<') {
-        return reader.angle_address();
+        return match phrase.address {
+            Some(_) => Err("the display name holds a second address"),
+            None => reader.angle_address(),
+        };
     }
     // No angle bracket: the words read so far must be the address itself.
     if !reader.rest.is_empty() || phrase.words != 1 || phrase.is_decorated {
@@ -82,13 +85,16 @@ fn read_field(field: &[u8]) -> Result<Author, &'static str> {
 fn unfolded(field: &[u8]) -> Result<String, &'static str> {
     let text = str::from_utf8(field).map_err(|_| "it holds bytes that are not UTF-8")?;
     let text = text.strip_suffix("\r\n").unwrap_or(text);
+    if text.trim_matches([' ', '\t']).is_empty() {
+        return Ok(String::new());
+    }
     let mut line = String::with_capacity(text.len());
     for (index, part) in text.split("\r\n").enumerate() {
         if index > 0 && !part.starts_with([' ', '\t']) {
             return Err("it has a line end that is no fold");
         }
-        let is_first_and_folded = index == 0 && text.contains("\r\n");
-        if part.trim_matches([' ', '\t']).is_empty() && !is_first_and_folded && !text.is_empty() {
+        // The name alone on the first line is how long values are often folded.
+        if index > 0 && part.trim_matches([' ', '\t']).is_empty() {
             return Err("it has a folded line without text");
         }
         line.push_str(part);
@@ -100,16 +106,6 @@ fn unfolded(field: &[u8]) -> Result<String, &'static str> {
         }
         None => Ok(line),
     }
-}
-
-/// Characters that make a reader see something else than a parser: zero-width and bidirectional
-/// controls, line and paragraph separators, byte order marks, and spaces that are not ASCII.
-fn is_disguise(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-    )
 }
 
 /// What stood before an angle bracket, or instead of one.
@@ -227,7 +223,9 @@ impl<'a> Reader<'a> {
             Some(':' | ';') => "it is a group",
             Some('>') => "it has a stray angle bracket",
             Some('\\') => "it holds a backslash outside quotation marks",
-            Some('[') => "it names a host by an address literal",
+            Some('[') if phrase.address.is_some_and(|word| word.ends_with('@')) => {
+                "it names a host by an address literal"
+            }
             Some(_) => "it holds a character that must be quoted",
             None if phrase.address.is_some() => "there is text beside the address without brackets",
             None => "there is no address in it",
@@ -337,3 +335,6 @@ fn q_decoded(text: &str) -> Option<Vec<u8>> {
     }
     Some(decoded)
 }
+
+#[cfg(test)]
+mod tests;

@@ -205,3 +205,134 @@ const MINUTE_US: u64 = 60_000_000;
 
 /// A shard draws a sixteenth of a minute's messages at a time, and one where the limit is below 16.
 const ADVANCE_SHARE: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{app, registry};
+    use super::*;
+    use crate::config::AppLimits;
+
+    fn limited(messages_per_minute: Option<u32>, sessions_max: Option<u32>) -> App {
+        let limits = AppLimits { messages_per_minute, sessions_max, ..AppLimits::default() };
+        App { limits, ..app("billing", None, &["192.0.2.0/24"]) }
+    }
+
+    /// How many of `tries` messages at each moment (in milliseconds) pass on one shard.
+    fn passed(per_minute: u32, moments: &[(u64, u32)]) -> Vec<u32> {
+        let start = Instant::now();
+        let mut budgets = Budgets::new(&Usage::new(start));
+        let app = limited(Some(per_minute), None);
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut pass =
+            |ms, tries| (0..tries).filter(|_| budgets.message(&app, at(ms)).is_ok()).count();
+        moments.iter().map(|(ms, tries)| u32::try_from(pass(*ms, *tries)).unwrap_or(0)).collect()
+    }
+
+    #[test]
+    fn a_minutes_worth_may_burst_then_the_rate_holds() {
+        for (per_minute, moments, expected) in [
+            (60, vec![(0, 100), (999, 5), (1_000, 5), (2_000, 5)], vec![60, 0, 1, 1]),
+            (60, vec![(0, 100), (30_000, 100), (600_000, 100)], vec![60, 30, 60]),
+            (1, vec![(0, 2), (59_999, 1), (60_000, 2)], vec![1, 0, 1]),
+            (6_000, vec![(0, 10_000), (10, 10), (1_000, 1_000)], vec![6_000, 1, 99]),
+            (600, vec![(0, 1), (60_000, 1_000)], vec![1, 600 + 600 / 16 - 1]),
+            (7, vec![(0, 10), (60_000, 10)], vec![7, 7]),
+        ] {
+            assert_eq!(passed(per_minute, &moments), expected, "{per_minute} {moments:?}");
+        }
+    }
+
+    #[test]
+    fn all_shards_together_keep_the_limit() {
+        let start = Instant::now();
+        let usage = Usage::new(start);
+        let mut shards: Vec<_> = (0..8).map(|_| Budgets::new(&usage)).collect();
+        let app = limited(Some(160), None);
+        let mut total = 0;
+        for round in 0..1_000_usize {
+            let shard = &mut shards[round * round % 8];
+            total += u32::from(shard.message(&app, start).is_ok());
+        }
+        assert!(total <= 160, "{total}");
+        assert!(total >= 160 - 8 * 160 / 16, "{total}: at most an advance per shard lies unused");
+        let alone = &mut shards[0];
+        let later = start + Duration::from_secs(60);
+        let on_one = (0..1_000).filter(|_| alone.message(&app, later).is_ok()).count();
+        assert!(on_one >= 160, "{on_one}: one shard gets the whole limit");
+    }
+
+    #[test]
+    fn the_refusal_names_the_wait() {
+        let start = Instant::now();
+        let mut budgets = Budgets::new(&Usage::new(start));
+        let app = limited(Some(2), None);
+        assert!(budgets.message(&app, start).is_ok() && budgets.message(&app, start).is_ok());
+        let refusal = budgets.message(&app, start).expect_err("above");
+        assert_eq!((refusal.code, refusal.enhanced), (451, (4, 7, 1)));
+        assert!(refusal.text.ends_with("try again in 30 s"), "{refusal}");
+        let unlimited = limited(None, None);
+        assert!((0..10_000).all(|_| budgets.message(&unlimited, start).is_ok()));
+    }
+
+    #[test]
+    fn sessions_are_counted_exactly_over_shards() {
+        let usage = Usage::new(Instant::now());
+        let (mut one, mut other) = (Budgets::new(&usage), Budgets::new(&usage));
+        let app = limited(None, Some(3));
+        let first = one.session(&app).expect("1");
+        let _second = other.session(&app).expect("2");
+        let _third = one.session(&app).expect("3");
+        let refusal = other.session(&app).expect_err("4");
+        assert_eq!((refusal.code, refusal.enhanced), (421, (4, 7, 0)));
+        assert!(one.session(&app).is_err(), "a refusal takes no place");
+        drop(first);
+        let _fourth = other.session(&app).expect("a place is free again");
+        assert!(one.session(&app).is_err());
+    }
+
+    #[test]
+    fn a_reload_forgets_applications_that_are_gone_and_keeps_the_others() {
+        let start = Instant::now();
+        let usage = Usage::new(start);
+        let mut budgets = Budgets::new(&usage);
+        let app = limited(Some(1), Some(1));
+        let permit = budgets.session(&app).expect("a place");
+        assert!(budgets.message(&app, start).is_ok());
+        let same = registry([limited(Some(1), Some(1))]);
+        usage.retain(&same);
+        budgets.retain(&same);
+        assert!(budgets.message(&app, start).is_err(), "still used up");
+        assert!(budgets.session(&app).is_err(), "still open");
+        let none = registry([]);
+        usage.retain(&none);
+        budgets.retain(&none);
+        assert!(usage.apps.load().is_empty() && budgets.advances.is_empty());
+        drop(permit);
+    }
+
+    #[test]
+    fn threads_cannot_take_the_same_place() {
+        let usage = Usage::new(Instant::now());
+        let app = limited(Some(1_000), Some(50));
+        let taken = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut budgets = Budgets::new(&usage);
+                        let now = usage.started;
+                        let messages = (0..1_000).filter(|_| budgets.message(&app, now).is_ok());
+                        let messages = messages.count();
+                        let permits: Vec<_> =
+                            (0..50).filter_map(|_| budgets.session(&app).ok()).collect();
+                        (messages, permits)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
+        });
+        let messages: usize = taken.iter().map(|(messages, _)| messages).sum();
+        let sessions: usize = taken.iter().map(|(_, permits)| permits.len()).sum();
+        assert!((1_000 - 4 * 62..=1_000).contains(&messages), "{messages}");
+        assert_eq!(sessions, 50);
+    }
+}

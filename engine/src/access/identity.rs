@@ -165,3 +165,124 @@ impl Authenticated {
         Err(Refusal::permanent(550, (7, 1), text))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{app, registry};
+    use super::*;
+    use crate::config::{AddressPattern, AppLimits};
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn identity(change: impl FnOnce(&mut App)) -> Authenticated {
+        let mut app = app("billing", None, &["192.0.2.0/24"]);
+        change(&mut app);
+        let registry = registry([app]);
+        Authenticated::by_network(&registry, address("192.0.2.1")).expect("in its network")
+    }
+
+    fn code<T>(outcome: Result<T, Refusal>) -> String {
+        outcome.err().map_or_else(String::new, |refusal| refusal.to_string()[..9].to_owned())
+    }
+
+    #[test]
+    fn senders_are_bound() {
+        let identity = identity(|_| ());
+        for (reverse_path, expected) in [
+            ("a@example.com", ""),
+            ("A@EXAMPLE.COM", ""),
+            ("a@sub.example.com", "550 5.7.1"),
+            ("a@example.org", "550 5.7.1"),
+            ("a@example.com@example.org", "550 5.7.1"),
+            ("postmaster", "550 5.7.1"),
+            ("", "550 5.7.1"),
+        ] {
+            assert_eq!(code(identity.mail(reverse_path, None)), expected, "{reverse_path}");
+        }
+        assert_eq!(code(identity.author(&[" A <a@example.com>"])), "");
+        assert_eq!(code(identity.author(&[" A <a@example.org>"])), "550 5.7.1");
+    }
+
+    #[test]
+    fn the_null_reverse_path_is_for_those_who_asked_for_it() {
+        let identity = identity(|app| app.null_reverse_path = true);
+        assert!(identity.mail("", None).is_ok_and(SenderAccepted::is_null));
+        assert!(identity.mail("a@example.com", None).is_ok_and(|sender| !sender.is_null()));
+    }
+
+    #[test]
+    fn recipients_and_sizes_are_bound() {
+        let identity = identity(|app| {
+            app.recipients = Some(AddressPattern::parse("example.org").into_iter().collect());
+            app.limits = AppLimits {
+                message_bytes_max: Some(1_000),
+                recipients_per_message_max: Some(2),
+                ..AppLimits::default()
+            };
+        });
+        assert_eq!(code(identity.recipient("a@example.org", 0)), "");
+        assert_eq!(code(identity.recipient("a@example.org", 1)), "");
+        assert_eq!(code(identity.recipient("a@example.org", 2)), "452 4.5.3");
+        assert_eq!(code(identity.recipient("a@example.net", 0)), "550 5.7.1");
+        assert_eq!(code(identity.mail("a@example.com", Some(1_000))), "");
+        assert_eq!(code(identity.mail("a@example.com", Some(1_001))), "552 5.3.4");
+        assert_eq!(code(identity.content_bytes(1_001)), "552 5.3.4");
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_of_ascii_whatever_was_sent() {
+        let identity = identity(|_| ());
+        let long = format!("{}@\u{202e}ü\r\n.example", "x".repeat(300));
+        let refusal = identity.mail(&long, None).expect_err("foreign");
+        assert!(refusal.text.bytes().all(|b| (b' '..0x7f).contains(&b)), "{refusal}");
+        assert!(refusal.text.len() < 250, "{refusal}");
+    }
+
+    #[test]
+    fn a_proof_ends_with_what_it_was_based_on() {
+        let registry_of = |networks: &[&str]| registry([app("billing", None, networks)]);
+        let proof = identity(|_| ());
+        let at = address("192.0.2.1");
+        assert!(proof.renewed(&registry_of(&["192.0.2.0/25"]), at).is_some());
+        assert!(proof.renewed(&registry_of(&["192.0.2.128/25"]), at).is_none());
+        assert!(proof.renewed(&registry([app("other", None, &["192.0.2.0/24"])]), at).is_none());
+        assert!(proof.renewed(&registry([]), at).is_none());
+    }
+
+    /// The longest prefix wins, as a scan over all networks says.
+    #[test]
+    fn networks_are_found_as_a_scan_finds_them() {
+        use proptest::prelude::*;
+        let network = (any::<u8>(), 0_u8..=8).prop_map(|(bits, prefix)| {
+            crate::config::Network::around([10, 0, 0, bits].into(), 24 + prefix)
+        });
+        let networks = prop::collection::vec(network, 1..12);
+        let mut runner = proptest::test_runner::TestRunner::default();
+        let outcome = runner.run(&(networks, any::<u8>()), |(networks, last)| {
+            let networks: Vec<_> = networks.into_iter().flatten().collect();
+            let apps = networks
+                .iter()
+                .enumerate()
+                .map(|(index, network)| app(&index.to_string(), None, &[&network.to_string()]));
+            let registry = registry(apps);
+            let client: IpAddr = [10, 0, 0, last].into();
+            let scanned = networks
+                .iter()
+                .enumerate()
+                .filter(|(_, network)| network.contains(client))
+                .min_by_key(|(index, network)| (std::cmp::Reverse(network.prefix()), *index))
+                .map(|(index, _)| index.to_string());
+            let found = registry.app_at(client).map(|app| app.id.to_string());
+            prop_assert_eq!(&found, &scanned);
+            let mapped = match client {
+                IpAddr::V4(v4) => IpAddr::V6(v4.to_ipv6_mapped()),
+                IpAddr::V6(_) => client,
+            };
+            prop_assert_eq!(registry.app_at(mapped).map(|app| app.id.to_string()), scanned);
+            Ok(())
+        });
+        outcome.expect("holds for all");
+    }
+}

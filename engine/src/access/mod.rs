@@ -18,6 +18,8 @@ mod identity;
 mod password;
 mod refusal;
 mod suspension;
+#[cfg(test)]
+mod testing;
 
 pub use self::author::Author;
 pub use self::budget::{Budgets, SessionPermit, Usage};

@@ -243,3 +243,158 @@ impl Remembered {
 
 /// Credentials a shard remembers: 4,096 times 32 bytes.
 const REMEMBERED_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use tokio::sync::Notify;
+
+    use super::super::testing::{app, registry};
+    use super::*;
+
+    /// As cheap as a hash can be.
+    fn cheap(password: &str) -> String {
+        let params = Params::new(8, 1, 1, None).expect("parameters");
+        hash_with(password.as_bytes(), params).expect("a hash")
+    }
+
+    fn presented<'a>(authcid: &'a str, password: &'a str) -> Presented<'a> {
+        Presented { authzid: "", authcid, password: password.as_bytes() }
+    }
+
+    /// Computes on this thread and counts.
+    async fn counted(count: &Cell<u32>, phc: Arc<str>, password: &[u8]) -> Result<bool, Busy> {
+        count.set(count.get() + 1);
+        tokio::task::yield_now().await;
+        Ok(check_password(&phc, password))
+    }
+
+    #[test]
+    fn hashes_are_checked() {
+        let hash = hash_password("correct horse".as_bytes()).expect("a hash");
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(check_password(&hash, b"correct horse"));
+        assert!(!check_password(&hash, b"correct horse "));
+        assert!(!check_password(&hash, b""));
+        assert_ne!(hash, hash_password(b"correct horse").expect("a hash"), "salted");
+        for none in ["", "correct horse", "$argon2id$", STAND_IN, "$argon2id$v=19$m=8,t=1,p=1$AAAA"]
+        {
+            assert!(!check_password(none, b"correct horse"), "{none}");
+        }
+        assert!(crate::config::PasswordHash::parse(STAND_IN).is_ok(), "it costs what others cost");
+    }
+
+    #[tokio::test]
+    async fn what_matched_is_remembered_until_the_hash_changes() {
+        let verifier = Verifier::new().expect("random bytes");
+        let count = Cell::new(0);
+        let compute = async |phc: Arc<str>, password: &[u8]| counted(&count, phc, password).await;
+        let before = registry([app("billing", Some(&cheap("a")), &[])]);
+        for _ in 0..3 {
+            let proof = verifier.verify(&before, presented("billing", "a"), compute).await;
+            assert_eq!(&*proof.expect("matches").app().id, "billing");
+        }
+        assert_eq!(count.get(), 1, "computed once");
+        for _ in 0..2 {
+            let refusal = verifier.verify(&before, presented("billing", "b"), compute).await;
+            assert_eq!(refusal.expect_err("wrong").code, 535);
+        }
+        assert_eq!(count.get(), 3, "a failure is not remembered");
+        let after = registry([app("billing", Some(&cheap("b")), &[])]);
+        let refusal = verifier.verify(&after, presented("billing", "a"), compute).await;
+        assert_eq!(refusal.expect_err("changed").code, 535);
+        assert_eq!(count.get(), 4);
+    }
+
+    #[tokio::test]
+    async fn the_unknown_cost_and_hear_the_same() {
+        let verifier = Verifier::new().expect("random bytes");
+        let count = Cell::new(0);
+        let compute = async |phc: Arc<str>, password: &[u8]| counted(&count, phc, password).await;
+        let hash = cheap("a");
+        let registry =
+            registry([app("billing", Some(&hash), &[]), app("legacy", None, &["192.0.2.0/24"])]);
+        let mut answers = Vec::new();
+        for (authzid, authcid, password) in [
+            ("", "billing", "wrong"),
+            ("", "nobody", "a"),
+            ("", "legacy", "a"),
+            ("other", "billing", "a"),
+            ("", "", ""),
+            ("", "BILLING", "a"),
+        ] {
+            let presented = Presented { authzid, authcid, password: password.as_bytes() };
+            let refused = verifier.verify(&registry, presented, compute).await;
+            answers.push(refused.expect_err("refused").to_string());
+        }
+        answers.dedup();
+        assert_eq!(answers, ["535 5.7.8 authentication failed"]);
+        assert_eq!(count.get(), 6, "each cost one hash");
+        let own = Presented { authzid: "billing", authcid: "billing", password: b"a" };
+        assert!(verifier.verify(&registry, own, compute).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn sessions_that_come_together_wait_for_one_computation() {
+        let verifier = Rc::new(Verifier::new().expect("random bytes"));
+        let registry = Rc::new(registry([app("billing", Some(&cheap("a")), &[])]));
+        let (count, go) = (Rc::new(Cell::new(0)), Rc::new(Notify::new()));
+        let session = || {
+            let (verifier, registry) = (Rc::clone(&verifier), Rc::clone(&registry));
+            let (count, go) = (Rc::clone(&count), Rc::clone(&go));
+            async move {
+                let compute = async |phc: Arc<str>, password: &[u8]| {
+                    go.notified().await;
+                    counted(&count, phc, password).await
+                };
+                verifier.verify(&registry, presented("billing", "a"), compute).await.is_ok()
+            }
+        };
+        let tasks = tokio::task::LocalSet::new();
+        tasks
+            .run_until(async {
+                // The first computes, and goes away before it is done.
+                let first = tokio::task::spawn_local(session());
+                tokio::task::yield_now().await;
+                let others: Vec<_> = (0..9).map(|_| tokio::task::spawn_local(session())).collect();
+                tokio::task::yield_now().await;
+                first.abort();
+                tokio::task::yield_now().await;
+                go.notify_one();
+                for other in others {
+                    assert!(other.await.expect("no panic"));
+                }
+            })
+            .await;
+        assert_eq!(count.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn busy_is_said_and_not_remembered() {
+        let verifier = Verifier::new().expect("random bytes");
+        let registry = registry([app("billing", Some(&cheap("a")), &[])]);
+        let busy = async |_: Arc<str>, _: &[u8]| Err(Busy);
+        let refusal = verifier.verify(&registry, presented("billing", "a"), busy).await;
+        let refusal = refusal.expect_err("busy");
+        assert_eq!((refusal.code, refusal.is_temporary()), (454, true));
+        assert!(verifier.state.borrow().computing.is_empty());
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_keeps_what_is_used() {
+        let mut remembered = Remembered::default();
+        let mark = |n: u32| {
+            let mut mark = Mark::default();
+            mark[..4].copy_from_slice(&n.to_be_bytes());
+            mark
+        };
+        for n in 0..20_000 {
+            remembered.insert(mark(n));
+            assert!(remembered.contains(&mark(0)), "used all the time, at {n}");
+            assert!(remembered.young.len() + remembered.old.len() <= REMEMBERED_MAX);
+        }
+        assert!(!remembered.contains(&mark(1)));
+    }
+}

@@ -136,3 +136,50 @@ fn replace_durably(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 const FILE_NAME: &str = "cut.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_survives_a_restart_and_can_be_undone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let state = folder.path().join("state");
+        let suspensions = Suspensions::load(&state).expect("an empty state");
+        assert!(!suspensions.is_cut("billing"));
+        suspensions.cut("billing", "stolen password", "alice");
+        assert!(suspensions.is_cut("billing") && !suspensions.is_cut("billing2"));
+        suspensions.save().expect("saved");
+
+        let again = Suspensions::load(&state).expect("the saved state");
+        let all = again.all();
+        assert_eq!(all["billing"].reason, "stolen password");
+        assert_eq!(all["billing"].actor, "alice");
+        assert!(all["billing"].since.starts_with("20"), "{:?}", all["billing"]);
+        assert!(again.restore("billing"));
+        assert!(!again.restore("billing"), "only once");
+        again.save().expect("saved");
+        assert!(!Suspensions::load(&state).expect("a state").is_cut("billing"));
+        assert_eq!(fs::read_dir(&state).expect("a folder").count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_state_that_is_not_understood_is_an_error() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for text in ["", "{}", "{\"cut\": {\"a\": {}}}", "{\"cut\": {}, \"more\": 1}"] {
+            fs::write(folder.path().join(FILE_NAME), text).expect("written");
+            let error = Suspensions::load(folder.path()).err().expect("refused");
+            assert!(error.to_string().contains(FILE_NAME), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_failed_save_is_told_and_keeps_the_cut_in_force() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let suspensions = Suspensions::load(folder.path()).expect("an empty state");
+        drop(folder);
+        suspensions.cut("billing", "", "");
+        assert!(suspensions.save().is_err());
+        assert!(suspensions.is_cut("billing"));
+    }
+}

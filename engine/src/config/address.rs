@@ -21,8 +21,22 @@ pub fn canonical_domain(domain: &str) -> Option<Cow<'_, str>> {
     if is_plain(domain) {
         return Some(Cow::Borrowed(domain));
     }
+    if domain.chars().any(is_disguise) {
+        return None;
+    }
     let ascii = idna::domain_to_ascii_strict(domain).ok()?;
     is_plain(&ascii).then_some(Cow::Owned(ascii))
+}
+
+/// Characters that make a reader see something else than a parser: zero-width and bidirectional
+/// controls, line and paragraph separators, byte order marks, and spaces that are not ASCII.
+#[must_use]
+pub fn is_disguise(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+    )
 }
 
 /// Lower-case letters, digits and inner hyphens, in labels of 1 to 63, 253 in all; punycode that
@@ -142,4 +156,80 @@ fn unquoted(local: &str) -> Option<Cow<'_, str>> {
         }
     }
     Some(Cow::Owned(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_have_one_form() {
+        for (text, expected) in [
+            ("example.com", Some("example.com")),
+            ("Example.COM", Some("example.com")),
+            ("bücher.example", Some("xn--bcher-kva.example")),
+            ("BÜCHER.Example", Some("xn--bcher-kva.example")),
+            ("XN--BCHER-KVA.example", Some("xn--bcher-kva.example")),
+            ("faß.example", Some("xn--fa-hia.example")),
+            ("例え。テスト", Some("xn--r8jz45g.xn--zckzah")),
+            ("_dmarc.example.com", Some("_dmarc.example.com")),
+            ("localhost", Some("localhost")),
+            ("", None),
+            (".", None),
+            ("example.com.", None),
+            ("example..com", None),
+            ("-a.example", None),
+            ("a b.example", None),
+            ("[192.0.2.1]", None),
+            ("a@example.com", None),
+            ("exam\u{200b}ple.com", None),
+        ] {
+            assert_eq!(canonical_domain(text).as_deref(), expected, "{text}");
+        }
+        assert!(canonical_domain(&"a".repeat(64)).is_none());
+        assert!(canonical_domain(&vec!["a".repeat(63); 5].join(".")).is_none());
+        assert!(matches!(canonical_domain("example.com"), Some(Cow::Borrowed(_))), "no copy");
+    }
+
+    #[test]
+    fn membership() {
+        let set: AddressPatterns =
+            ["example.com", "@Shop.example", "Billing@example.net", "bücher.example"]
+                .iter()
+                .map(|text| AddressPattern::parse(text).expect("a pattern"))
+                .collect();
+        for (mailbox, is_member) in [
+            ("anybody@example.com", true),
+            ("Anybody@EXAMPLE.com", true),
+            ("\"any body\"@example.com", true),
+            ("a@sub.example.com", false),
+            ("a@example.com.evil.example", false),
+            ("a@evilexample.com", false),
+            ("a@shop.example", true),
+            ("billing@example.net", true),
+            ("BILLING@example.net", true),
+            ("\"billing\"@example.net", true),
+            ("\"bill\\ing\"@example.net", true),
+            ("billing2@example.net", false),
+            ("billing@sub.example.net", false),
+            ("a@xn--bcher-kva.example", true),
+            ("a@BÜCHER.example", true),
+            ("\"a@example.com\"@evil.example", false),
+            ("a@[192.0.2.1]", false),
+            ("example.com", false),
+            ("", false),
+            ("@example.com", true),
+        ] {
+            assert_eq!(set.contains(mailbox), is_member, "{mailbox}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_are_none() {
+        for text in
+            ["", "@", "a@", "a b@example.com", "*.example.com", "a@b@example.com", "\"@example.com"]
+        {
+            assert_eq!(AddressPattern::parse(text), None, "{text}");
+        }
+    }
 }

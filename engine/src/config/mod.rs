@@ -47,7 +47,7 @@ use toml::de::DeTable;
 
 use self::read::{Context, Section};
 
-pub use self::address::{AddressPattern, AddressPatterns, canonical_domain};
+pub use self::address::{AddressPattern, AddressPatterns, canonical_domain, is_disguise};
 pub use self::app::{App, AppLimits, Lane};
 pub use self::diagnostic::{Diagnostic, Report, Severity};
 pub use self::dkim::{Dkim, DkimKeys};

@@ -109,3 +109,67 @@ impl fmt::Display for Network {
         write!(f, "{}/{}", self.address, self.prefix)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(text: &str) -> Network {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error:?}"))
+    }
+
+    #[test]
+    fn networks_are_read_and_shown() {
+        for (text, shown) in [
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("192.0.2.1", "192.0.2.1/32"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2001:DB8::/32", "2001:db8::/32"),
+            ("::1", "::1/128"),
+        ] {
+            assert_eq!(network(text).to_string(), shown);
+        }
+        for (text, error) in [
+            ("", NetworkError::Address),
+            ("office", NetworkError::Address),
+            ("192.0.2/24", NetworkError::Address),
+            ("192.0.2.0/", NetworkError::Prefix),
+            ("192.0.2.0/33", NetworkError::Prefix),
+            ("192.0.2.0/+8", NetworkError::Prefix),
+            ("192.0.2.0/255.255.255.0", NetworkError::Prefix),
+            ("::/129", NetworkError::Prefix),
+            ("192.0.2.1/24", NetworkError::HostBits(network("192.0.2.0/24"))),
+            ("::ffff:192.0.2.0/120", NetworkError::Mapped(network("192.0.2.0/24"))),
+        ] {
+            assert_eq!(text.parse::<Network>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn membership_and_overlap() {
+        for (text, address, is_inside) in [
+            ("192.0.2.0/24", "192.0.2.255", true),
+            ("192.0.2.0/24", "192.0.3.0", false),
+            ("192.0.2.0/24", "::ffff:192.0.2.9", true),
+            ("192.0.2.0/24", "::c000:209", false),
+            ("0.0.0.0/0", "255.255.255.255", true),
+            ("0.0.0.0/0", "::1", false),
+            ("::/0", "2001:db8::1", true),
+            ("2001:db8::/127", "2001:db8::1", true),
+            ("2001:db8::/127", "2001:db8::2", false),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(network(text).contains(address), is_inside, "{text} {address}");
+        }
+        for (a, b, overlap) in [
+            ("10.0.0.0/8", "10.9.0.0/16", true),
+            ("10.0.0.0/8", "11.0.0.0/8", false),
+            ("10.0.0.0/8", "10.0.0.0/8", true),
+            ("0.0.0.0/0", "::/0", false),
+            ("2001:db8::/32", "2001:db8:1::/48", true),
+        ] {
+            assert_eq!(network(a).overlaps(&network(b)), overlap, "{a} {b}");
+            assert_eq!(network(b).overlaps(&network(a)), overlap, "{b} {a}");
+        }
+    }
+}
