@@ -16,6 +16,7 @@ pub mod init;
 pub mod keys;
 mod prompt;
 pub mod queue;
+mod relay;
 pub mod restore;
 pub mod run;
 pub mod status;
@@ -30,6 +31,8 @@ use clap::{Args, Parser, Subcommand};
 
 use self::surroundings::surroundings;
 use crate::config::{self, Loaded, Report};
+use crate::control::client;
+use crate::control::order::{Answer, Request};
 
 /// A secure relay for the mail that applications send.
 #[derive(Debug, Parser)]
@@ -71,6 +74,39 @@ impl GlobalOptions {
             None => PathBuf::from(CONFIG_SYSTEM),
         }
     }
+}
+
+impl GlobalOptions {
+    /// Asks the relay that runs with this configuration.
+    ///
+    /// # Errors
+    /// A configuration that cannot be read, no relay, or what the relay says.
+    fn ask(&self, request: &Request) -> Result<Answer, Failure> {
+        let loaded =
+            config::load(&self.config_path(), &surroundings()).map_err(Failure::problem)?;
+        Ok(client::ask(&loaded.snapshot.server.control_socket, request)?)
+    }
+
+    /// Prints one JSON value.
+    fn print_json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        debug_assert!(self.json, "JSON is printed where it was asked for");
+        println!("{}", serde_json::to_string(value)?);
+        Ok(())
+    }
+}
+
+/// Asks for a yes on the terminal; no terminal is no.
+fn confirm(question: &str) -> Result<bool, Failure> {
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Who gives an order: as told, else the user who runs the command.
+fn actor(given: Option<&str>) -> String {
+    let user = || std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
+    given.map_or_else(|| user().unwrap_or_else(|_| "unknown".to_owned()), str::to_owned)
 }
 
 const CONFIG_HERE: &str = "postern.toml";
@@ -118,6 +154,11 @@ impl Failure {
     /// A problem that standard output has told already.
     pub(crate) fn told() -> Self {
         Self::problem("")
+    }
+
+    /// The relay answered something else than was asked: another version, most likely.
+    fn unexpected() -> Self {
+        Self::problem("the relay's answer is not understood; is it another version?")
     }
 
     /// A command line that makes no sense: exit code 64.

@@ -1,6 +1,7 @@
 //! `postern restore`: undoes a cut.
 
-use super::{Failure, GlobalOptions};
+use super::{Failure, GlobalOptions, actor};
+use crate::control::order::{Answer, Request};
 
 /// Arguments of `postern restore`.
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,13 @@ pub struct Args {
 ///
 /// # Errors
 /// What went wrong, for standard error.
-pub fn execute(_args: &Args, _options: &GlobalOptions) -> Result<(), Failure> {
-    Err(Failure::problem("this build has no `restore`"))
+pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
+    let request = Request::Restore { app: args.app.clone(), actor: actor(args.actor.as_deref()) };
+    let answer = options.ask(&request)?;
+    if options.json {
+        return options.print_json(&answer);
+    }
+    let Answer::Restored { app, released } = answer else { return Err(Failure::unexpected()) };
+    println!("{app} is restored; {released} frozen messages go on");
+    Ok(())
 }

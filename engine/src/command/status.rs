@@ -1,6 +1,9 @@
 //! `postern status`: counters and health of a running relay.
 
+use std::collections::BTreeMap;
+
 use super::{Failure, GlobalOptions};
+use crate::control::order::{Answer, Request};
 
 /// Arguments of `postern status`.
 #[derive(Debug, clap::Args)]
@@ -14,6 +17,44 @@ pub struct Args {
 ///
 /// # Errors
 /// What went wrong, for standard error.
-pub fn execute(_args: &Args, _options: &GlobalOptions) -> Result<(), Failure> {
-    Err(Failure::problem("this build has no `status`"))
+pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
+    let Answer::Status(status) = options.ask(&Request::Status {})? else {
+        return Err(Failure::unexpected());
+    };
+    if options.json {
+        return options.print_json(&status);
+    }
+    println!(
+        "postern {} (process {}) has run for {} s on {} cores",
+        status.version,
+        status.pid,
+        status.uptime_s,
+        status.shards.len()
+    );
+    for shard in &status.shards {
+        let core = shard.core.map(|core| format!(" on core {core}")).unwrap_or_default();
+        println!(
+            "shard {}{core}: io {}, signer {}, spool {}",
+            shard.shard, shard.io, shard.signer, shard.spool
+        );
+        let queued: Vec<_> =
+            shard.queued.iter().map(|(lane, count)| format!("{lane} {count}")).collect();
+        println!("  queued: {}", queued.join(", "));
+        if args.cores {
+            print_counters(&shard.counters);
+        }
+    }
+    for (app, reason) in &status.cut {
+        println!("cut off: {app} ({reason})");
+    }
+    if !args.cores {
+        print_counters(&status.total);
+    }
+    Ok(())
+}
+
+fn print_counters(counters: &BTreeMap<String, u64>) {
+    for (name, value) in counters {
+        println!("  {name:26} {value}");
+    }
 }

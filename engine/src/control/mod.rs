@@ -1,1 +1,11 @@
 //! The control runtime: local control socket, reload, password hashing, off the data threads.
+//!
+//! It asks the shards by channel and never touches what they own.
+
+pub mod client;
+pub mod order;
+pub mod password;
+mod runtime;
+pub mod socket;
+
+pub use runtime::{Control, ControlOptions, Reload, ShardLine};

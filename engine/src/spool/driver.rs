@@ -205,7 +205,7 @@ impl Shared {
             let is_stored = result.is_ok();
             let is_orphan = waiter.answer.send(result).is_err() && is_stored;
             if let Some(id) = waiter.message.filter(|_| is_orphan) {
-                self.log.borrow_mut().settle(self.now(), id);
+                self.log.borrow_mut().settle(self.now(), id, false);
             }
         }
     }

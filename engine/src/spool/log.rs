@@ -452,14 +452,15 @@ impl<P: Pool> Log<P> {
     }
 
     /// Ends a message: its records are garbage from now on; the settle is written like a note.
-    /// A second settle, or one of an unknown message, is nothing.
+    /// A second settle, or one of an unknown message, is nothing. The ticket of a durable one is done
+    /// when the settle is on disk.
     ///
     /// What lies in one segment alone may go at once: it goes as a whole. Anything else is kept until
     /// the settle is durable, or a crash would bring back a message without some of its parts, or
     /// without its note.
-    pub(super) fn settle(&mut self, now: Now, id: MessageId) {
-        let Some(entry) = self.index.get_mut(&id) else { return };
-        let State::Live { note, .. } = &entry.state else { return };
+    pub(super) fn settle(&mut self, now: Now, id: MessageId, durable: bool) -> Option<Ticket> {
+        let entry = self.index.get_mut(&id)?;
+        let State::Live { note, .. } = &entry.state else { return None };
         let note_at = note.as_ref().and_then(|note| note.at);
         let is_together = entry.is_together(note_at);
         entry.state = State::Settled { at: None, dirty: true, held: Some(Held { note_at }) };
@@ -468,6 +469,12 @@ impl<P: Pool> Log<P> {
             self.release(id);
         }
         self.enqueue_lazy(now, id);
+        if !durable {
+            return Some(INTERNAL);
+        }
+        let ticket = self.ticket();
+        self.waiters.entry(id).or_default().push(ticket);
+        Some(ticket)
     }
 
     /// The records of a settled message are no longer needed.

@@ -539,8 +539,23 @@ impl Spool {
     pub fn settle(&self, id: MessageId) {
         let shared = &self.handle.shared;
         shared.hot.borrow_mut().remove(id);
-        shared.log.borrow_mut().settle(shared.now(), id);
+        shared.log.borrow_mut().settle(shared.now(), id, false);
         shared.wake();
+    }
+
+    /// As [`Self::settle`], and returns when the settle is durable: no crash brings the message back.
+    ///
+    /// # Errors
+    /// [`SpoolError::NotFound`]. On [`SpoolError::Full`] and [`SpoolError::Io`] the message is done in
+    /// this process and the settle is still tried, but is not known to be durable.
+    pub async fn settle_durable(&self, id: MessageId) -> Result<(), SpoolError> {
+        let shared = &self.handle.shared;
+        shared.hot.borrow_mut().remove(id);
+        let ticket = shared.log.borrow_mut().settle(shared.now(), id, true);
+        let outcome = shared.outcome(ticket.ok_or(SpoolError::NotFound)?, None);
+        shared.wake();
+        outcome.await.map_err(|_| SpoolError::Closed)??;
+        Ok(())
     }
 
     /// The content in wire form, in pieces, without meta: from memory while it is hot, else read,

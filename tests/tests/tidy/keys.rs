@@ -36,6 +36,7 @@ fn each_key_is_documented() {
 
 #[test]
 fn keys_are_read_from_the_table() {
-    let text = "pub const KEYS: X = &[\n    (\"\", &[\"one\"]),\n    (\"one\", &[\"two\"]),\n];\n\"no\"";
+    let text =
+        "pub const KEYS: X = &[\n    (\"\", &[\"one\"]),\n    (\"one\", &[\"two\"]),\n];\n\"no\"";
     assert_eq!(keys_of(text), ["one", "one", "two"]);
 }

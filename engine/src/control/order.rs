@@ -1,0 +1,230 @@
+//! What an operator can ask of a running relay, and what the relay answers.
+//!
+//! A [`Request`] comes as one JSON line over the control socket and is answered by one JSON line.
+//! What a shard has a share in goes to every shard as an [`Order`]; each answers for itself, and
+//! the control runtime adds the answers up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::shard::policy::Policy;
+
+/// One line from an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Counters and health of every shard.
+    Status {},
+    /// Cut one application off, everywhere, until restored.
+    Cut { app: String, reason: String, actor: String },
+    /// Undo a cut.
+    Restore { app: String, actor: String },
+    /// List queued deliveries.
+    QueueList { filter: Filter, limit: usize },
+    /// One message's envelope and state.
+    QueueShow { id: String },
+    /// Make deliveries due now; failed ones are tried again.
+    QueueRetry { filter: Filter },
+    /// Forget messages for good.
+    QueueDrop { filter: Filter },
+    /// Read the configuration and the certificates again.
+    Reload {},
+}
+
+/// Which queued messages are meant; an absent field matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Queue id.
+    pub id: Option<String>,
+    /// Application id.
+    pub app: Option<String>,
+    /// Recipient domain.
+    pub domain: Option<String>,
+    /// Lane name.
+    pub lane: Option<String>,
+    /// State name: `ready`, `deferred`, `leased`, `frozen`, `held` or `failed`.
+    pub state: Option<String>,
+}
+
+/// An order to one shard, with the way back for its answer.
+#[derive(Debug)]
+pub enum Order {
+    /// Report counters and health.
+    Status(oneshot::Sender<ShardStatus>),
+    /// The application is suspended: end its sessions, freeze its mail. Answers the shard's share
+    /// and the queue id of the last message of this application that left.
+    Cut(Arc<str>, oneshot::Sender<(CutShare, Option<String>)>),
+    /// The application is restored: thaw its mail.
+    Restore(Arc<str>, oneshot::Sender<usize>),
+    /// List matching deliveries.
+    List(Filter, usize, oneshot::Sender<Vec<Listed>>),
+    /// Describe one message.
+    Show(String, oneshot::Sender<Option<Shown>>),
+    /// Make matching deliveries due; answers how many.
+    Retry(Filter, oneshot::Sender<usize>),
+    /// Drop matching messages; answers how many.
+    Drop(Filter, oneshot::Sender<usize>),
+    /// Use this configuration from now on.
+    Configure(Arc<Policy>, oneshot::Sender<()>),
+    /// Stop accepting, finish what is in progress, stop.
+    Drain,
+}
+
+/// One shard's share in a cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutShare {
+    /// Sessions of the application that were told to end.
+    pub sessions_ended: usize,
+    /// Queued messages that were frozen.
+    pub frozen: usize,
+}
+
+/// What a cut did, core by core.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutReport {
+    /// The application.
+    pub app: String,
+    /// Microseconds from the order until the last core refused.
+    pub effect_us: u64,
+    /// Per core: index, microseconds to effect, and its share.
+    pub cores: Vec<CutCore>,
+    /// Sum over cores.
+    pub sessions_ended: usize,
+    /// Sum over cores.
+    pub frozen: usize,
+    /// Queue id of the last message of this application that left, where one did since start.
+    pub last_out: Option<String>,
+}
+
+/// One core's line in a [`CutReport`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutCore {
+    /// Shard index.
+    pub shard: usize,
+    /// Microseconds from the order to this core's answer.
+    pub effect_us: u64,
+    /// What it did.
+    #[serde(flatten)]
+    pub share: CutShare,
+}
+
+/// One line of `queue list`: a message and one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Queue id.
+    pub id: String,
+    /// Shard that holds it.
+    pub shard: usize,
+    /// Application id.
+    pub app: String,
+    /// Lane name.
+    pub lane: String,
+    /// `ready`, `deferred`, `leased`, `frozen`, `held` or `failed`.
+    pub state: String,
+    /// Recipient domain.
+    pub domain: String,
+    /// Recipients waiting in this delivery.
+    pub recipients: usize,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Seconds since acceptance.
+    pub age_s: u64,
+    /// Seconds until the next attempt, for deferred ones.
+    pub due_in_s: Option<u64>,
+    /// The last reply or trouble.
+    pub last: Option<String>,
+}
+
+/// `queue show`: one message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Queue id.
+    pub id: String,
+    /// Shard that holds it.
+    pub shard: usize,
+    /// Application id.
+    pub app: String,
+    /// Lane name.
+    pub lane: String,
+    /// Reverse-path without brackets.
+    pub reverse_path: String,
+    /// Milliseconds since 1970.
+    pub received_ms: u64,
+    /// Bytes in wire form.
+    pub bytes: u64,
+    /// Recipients and where each stands.
+    pub recipients: Vec<ShownRecipient>,
+}
+
+/// One recipient of a [`Shown`] message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownRecipient {
+    /// Forward-path without brackets.
+    pub path: String,
+    /// `queued`, `delivered` or `failed`.
+    pub state: String,
+    /// The last reply or trouble.
+    pub last: Option<String>,
+}
+
+/// Counters and health of one shard. Counters count since start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// Index.
+    pub shard: usize,
+    /// The CPU it is pinned to, where it is.
+    pub core: Option<usize>,
+    /// `uring` or `epoll`.
+    pub io: String,
+    /// Which signing backend runs.
+    pub signer: String,
+    /// Named counters, in the order of their names.
+    pub counters: BTreeMap<String, u64>,
+    /// Queued deliveries by lane.
+    pub queued: BTreeMap<String, u64>,
+    /// `ok`, or why the spool pushes back.
+    pub spool: String,
+}
+
+/// The answer to a [`Request::Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the relay.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// Cut applications with their reasons.
+    pub cut: BTreeMap<String, String>,
+    /// Counters summed over shards.
+    pub total: BTreeMap<String, u64>,
+    /// Each shard.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// What came back over the control socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// To `status`.
+    Status(Status),
+    /// To `cut`.
+    Cut(CutReport),
+    /// To `restore`: how many messages were released.
+    Restored { app: String, released: usize },
+    /// To `queue_list`, in order of age.
+    Listed { deliveries: Vec<Listed> },
+    /// To `queue_show`.
+    Shown(Shown),
+    /// To `queue_retry` and `queue_drop`: how many messages or deliveries.
+    Changed { count: usize },
+    /// To `reload`: warnings about the new configuration.
+    Reloaded { warnings: Vec<String> },
+    /// The request was understood but cannot be met.
+    Refused { error: String },
+}
