@@ -45,6 +45,7 @@ pub struct Setup {
     next_hop_tls: &'static str,
     folder: Option<PathBuf>,
     apps: Vec<String>,
+    cores: &'static str,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     edits: Vec<Edit>,
@@ -61,7 +62,8 @@ impl Setup {
             next_hop_tls: "none",
             folder: None,
             apps: vec![format!("{APP}:{PASSWORD}:{DOMAIN}")],
-            arguments: vec!["--cores".to_owned(), "0".to_owned()],
+            cores: "0",
+            arguments: Vec::new(),
             environment: Vec::new(),
             edits: Vec::new(),
         }
@@ -76,6 +78,12 @@ impl Setup {
     /// Speaks TLS to the next hop: `none`, `opportunistic` or `require`.
     pub fn next_hop_tls(mut self, mode: &'static str) -> Self {
         self.next_hop_tls = mode;
+        self
+    }
+
+    /// Runs on these cores instead of the first one.
+    pub fn cores(mut self, cores: &'static str) -> Self {
+        self.cores = cores;
         self
     }
 
@@ -169,7 +177,7 @@ impl Setup {
         init.args(["--listen", &self.listen.to_string()]);
         init.args(["--listen-tls", &self.listen_tls.to_string()]);
         init.args(["--next-hop", &self.next_hop.to_string()]);
-        init.args(["--next-hop-tls", self.next_hop_tls]);
+        init.args(["--next-hop-tls", self.next_hop_tls, "--cores", self.cores]);
         for app in &self.apps {
             init.args(["--app", app]);
         }

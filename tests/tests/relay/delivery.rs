@@ -286,7 +286,7 @@ fn both_drivers_carry_mail() {
 #[test]
 fn two_cores_carry_mail() {
     let sink = Sink::start();
-    let relay = Setup::new(sink.addr()).option("--cores", "0,1").start();
+    let relay = Setup::new(sink.addr()).cores("0,1").start();
     let mails: Vec<Mail> = (0..40).map(|n| Mail::numbered(n, SENDER, RECIPIENT, 5_000)).collect();
     mails.iter().for_each(|mail| relay.accept(mail));
     let got = sink.wait_for(40, 20);
