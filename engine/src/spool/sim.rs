@@ -826,7 +826,7 @@ impl Life<'_> {
     fn settle(&mut self) {
         let Some(id) = self.pick() else { return };
         self.world.known.get_mut(&id).expect("picked").is_settled = true;
-        self.log.settle(self.world.now, id);
+        self.log.settle(self.world.now, id, false);
     }
 
     /// Lets everything come to rest, without faults: the log must get there.
