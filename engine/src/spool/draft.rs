@@ -16,8 +16,8 @@ use crate::io::Block;
 const META_HINT_BYTES: usize = 512;
 /// First block when no size was announced.
 const FIRST_BYTES: usize = 2 * PAGE_BYTES;
-/// Later blocks are at least this long.
-const LATER_BYTES_MIN: usize = 64 * 1024;
+/// First block after a spill: the message has proved long.
+const LATER_BYTES: usize = 64 * 1024;
 
 /// A message being staged; see [`super::Spool::draft`]. Dropping it forgets the message.
 pub struct Draft {
@@ -125,12 +125,12 @@ impl Draft {
         let rest = self.announced.and_then(|bytes| bytes.checked_sub(self.content_bytes));
         if let Some(rest) = rest.filter(|rest| *rest > 0) {
             let rest = usize::try_from(rest).unwrap_or(RECORD_BYTES_MAX).min(RECORD_BYTES_MAX);
-            return (HEADER_BYTES + rest + META_HINT_BYTES).min(RECORD_BYTES_MAX);
+            return block_bytes_for(HEADER_BYTES + rest + META_HINT_BYTES);
         }
         match &self.current {
             None if self.spilled == 0 => FIRST_BYTES,
-            None => LATER_BYTES_MIN,
-            Some(last) => (last.block.len() * 2).clamp(LATER_BYTES_MIN, RECORD_BYTES_MAX),
+            None => LATER_BYTES,
+            Some(last) => (last.block.len() * 2).min(RECORD_BYTES_MAX),
         }
     }
 
@@ -195,10 +195,42 @@ impl Draft {
     }
 }
 
+/// Blocks are powers of two and are written whole: two of them, if that saves a quarter of what one
+/// would take.
+fn block_bytes_for(needed: usize) -> usize {
+    let one = needed.min(RECORD_BYTES_MAX).next_power_of_two().max(PAGE_BYTES);
+    let first = one / 2;
+    let second = (needed.saturating_sub(first) + HEADER_BYTES).next_power_of_two().max(PAGE_BYTES);
+    if needed <= one && first + second <= one * 3 / 4 { first } else { one }
+}
+
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.is_over {
             self.shared.log.borrow_mut().abandon(self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_written_beyond_what_is_needed() {
+        for (needed, bytes) in [
+            (1, 4096),
+            (4096, 4096),
+            (4097, 8192),
+            (8192, 8192),
+            (9000, 8192),
+            (12_000, 8192),
+            (12_289, 16_384),
+            (40_000, 32_768),
+            (262_144, 262_144),
+            (1 << 30, 262_144),
+        ] {
+            assert_eq!(block_bytes_for(needed), bytes, "{needed}");
         }
     }
 }

@@ -109,6 +109,7 @@ impl<P: Pool> Log<P> {
             self.place_segment_record(&mut group);
             let batch_is_stuck = !self.place_batches(now, &mut group);
             self.place_waiting(&mut group, batch_is_stuck);
+            self.note_stuck(batch_is_stuck);
             if !group.is_empty() {
                 return self.launch(group);
             }
@@ -122,8 +123,9 @@ impl<P: Pool> Log<P> {
         if let Some((_, probe_ms)) = self.down {
             return probe_ms <= now.monotonic_ms;
         }
+        let is_short = matches!(self.next, Next::Failed { .. });
         !self.waiting.is_empty()
-            || !self.waiters.is_empty()
+            || (!self.waiters.is_empty() && !is_short)
             || self.lazy_due_ms.is_some_and(|due| due <= now.monotonic_ms)
     }
 
@@ -135,6 +137,15 @@ impl<P: Pool> Log<P> {
         }
         if self.lazy_due_ms.is_some_and(|due| due <= now.monotonic_ms) {
             self.linger_again(now);
+        }
+    }
+
+    /// Remembers that notes and settles found no room. Without a next segment to come whoever waits
+    /// for a durable note is told; the note itself is tried on.
+    fn note_stuck(&mut self, is_stuck: bool) {
+        self.is_stuck = is_stuck && !matches!(self.next, Next::Ready(_));
+        if let (true, Next::Failed { fault, .. }) = (self.is_stuck, self.next) {
+            self.fail_waiters(fault);
         }
     }
 
@@ -274,7 +285,7 @@ impl<P: Pool> Log<P> {
 
     /// Work is left over: come back for it.
     fn linger_again(&mut self, now: Now) {
-        self.lazy_due_ms = Some(now.monotonic_ms + self.limits.linger_ms.max(1));
+        self.lazy_due_ms = Some(now.monotonic_ms + self.linger_ms().max(1));
     }
 
     fn place_batch(&mut self, group: &mut Builder<P::Block>, mut block: P::Block) {
@@ -353,6 +364,10 @@ impl<P: Pool> Log<P> {
                 || (group.flight.pages + pages > self.limits.group_pages_max && !group.is_empty());
             if is_full_group || batch_is_stuck {
                 return;
+            }
+            if self.is_over_bound() {
+                self.refuse_front(Fault::Full);
+                continue;
             }
             let has_next = matches!(self.next, Next::Ready(_));
             let reserve = if has_next { 0 } else { self.limits.reserve_pages() };

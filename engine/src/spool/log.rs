@@ -331,6 +331,8 @@ pub(super) struct Log<P: Pool> {
     strikes: u32,
     /// Set after the second strike: nothing is tried before this time (ms).
     pub(super) down: Option<(Fault, u64)>,
+    /// Notes and settles find no room.
+    pub(super) is_stuck: bool,
     /// The file system has less than the configured free space: no new files.
     pub(super) low_space: bool,
     tick_ms: u64,
@@ -387,6 +389,7 @@ impl<P: Pool> Log<P> {
             outcomes: VecDeque::new(),
             strikes: 0,
             down: None,
+            is_stuck: false,
             low_space: false,
             tick_ms: 0,
             counters: Counters::default(),
@@ -574,9 +577,14 @@ impl<P: Pool> Log<P> {
             (Some((Fault::Full, _)), _) | (None, Next::Failed { fault: Fault::Full, .. }) => {
                 Fitness::Full
             }
-            (None, _) if self.low_space => Fitness::Full,
+            (None, _) if self.low_space || self.is_over_bound() => Fitness::Full,
             (None, _) => Fitness::Fit,
         }
+    }
+
+    /// More segments than configured: for notes and settles only.
+    pub(super) fn is_over_bound(&self) -> bool {
+        self.segments.len() > self.limits.segments_max
     }
 
     /// Nothing is waiting, in flight or lazily due.
@@ -604,8 +612,18 @@ impl<P: Pool> Log<P> {
         if !std::mem::replace(&mut entry.queued, true) {
             self.lazy.push_back(id);
         }
-        let due = now.monotonic_ms + self.limits.linger_ms;
+        let due = now.monotonic_ms + self.linger_ms();
         self.lazy_due_ms.get_or_insert(due);
+    }
+
+    /// While space is short each page must count: notes and settles gather for longer.
+    pub(super) fn linger_ms(&self) -> u64 {
+        let is_short = matches!(self.next, Next::Failed { .. });
+        if is_short {
+            self.limits.linger_ms.max(self.limits.retry_ms)
+        } else {
+            self.limits.linger_ms
+        }
     }
 
     pub(super) fn add_record(&mut self, epoch: Epoch, pages: u32) {
@@ -675,7 +693,9 @@ impl<P: Pool> Log<P> {
             return;
         }
         let spare = self.spares.pop();
-        let at_bound = self.segments.len() >= self.limits.segments_max;
+        // Notes and settles that have no room left get one segment more, or nothing would ever drain.
+        let bound = self.limits.segments_max.saturating_add(usize::from(self.is_stuck));
+        let at_bound = self.segments.len() >= bound;
         if spare.is_none() && (at_bound || self.low_space) {
             return self.next_failed(now, Fault::Full);
         }

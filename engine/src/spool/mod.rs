@@ -487,7 +487,7 @@ impl Spool {
         if shared.log.borrow().knows(id) || !self.handle.committing.borrow_mut().insert(id) {
             return Err(SpoolError::Duplicate);
         }
-        let _committing = Committing { handle: &self.handle, id };
+        let mut committing = Committing { handle: &self.handle, id, was_answered: false };
         self.see_to_closing_block(&mut draft, meta).await?;
         let (content_bytes, is_whole) = (draft.content_bytes(), draft.is_whole());
         let mut tickets = draft.finish(id, meta);
@@ -501,6 +501,7 @@ impl Spool {
             blocks.extend(outcome.await.map_err(|_| SpoolError::Closed)??);
         }
         let is_hot = is_whole && self.keep_hot(id, blocks);
+        committing.was_answered = true;
         Ok(Stored { id, content_bytes, is_hot })
     }
 
@@ -706,14 +707,21 @@ impl Spool {
     }
 }
 
-/// Takes an id off the list of commits under way, however the commit ends.
+/// A commit under way. Takes its id off the list however it ends; if its caller went away before it
+/// heard the answer, the message is nobody's and is settled.
 struct Committing<'a> {
     handle: &'a Handle,
     id: MessageId,
+    was_answered: bool,
 }
 
 impl Drop for Committing<'_> {
     fn drop(&mut self) {
         self.handle.committing.borrow_mut().remove(&self.id);
+        if !self.was_answered {
+            let shared = &self.handle.shared;
+            shared.log.borrow_mut().settle(shared.now(), self.id);
+            shared.wake();
+        }
     }
 }

@@ -20,14 +20,17 @@ fn options(folder: &Path, key: Option<u8>) -> SpoolOptions {
 fn in_shard<T>(work: impl AsyncFnOnce(Io) -> T) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    let limit = Duration::from_secs(60);
+    let work = async {
         let io_options = IoOptions {
             choice: Choice::Epoll,
             block_memory_bytes: 8 << 20,
             ..IoOptions::default()
         };
-        work(Io::start(&io_options).expect("epoll is always there")).await
-    })
+        let io = Io::start(&io_options).expect("epoll is always there");
+        tokio::time::timeout(limit, work(io)).await.expect("nothing hangs")
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, work)
 }
 
 fn id(number: u128) -> MessageId {
@@ -36,9 +39,9 @@ fn id(number: u128) -> MessageId {
 
 /// Content that tells its message and position.
 fn content(number: u128, bytes: usize) -> Vec<u8> {
-    (0..bytes)
-        .map(|at| u8::try_from((at * 31 + at / 251 + number as usize) % 251).unwrap_or(0))
-        .collect()
+    let number = usize::try_from(number).expect("small");
+    let byte = |at: usize| u8::try_from((at * 31 + at / 251 + number) % 251).expect("below 251");
+    (0..bytes).map(byte).collect()
 }
 
 async fn store(spool: &Spool, number: u128, bytes: usize) -> Stored {
@@ -83,11 +86,344 @@ fn what_was_committed_is_found_again_sealed_or_not() {
             assert_eq!(found[0].meta, b"meta of 1");
             for message in &found {
                 let number = message.id.as_u128();
-                let bytes = sizes[number as usize - 1];
+                let bytes = sizes[usize::try_from(number).expect("small") - 1];
                 assert_eq!(message.content_bytes, bytes as u64);
                 assert!(read(&spool, number).await == content(number, bytes), "cold {bytes}");
             }
             assert!(matches!(spool.content(id(3)).await, Err(SpoolError::NotFound)));
         });
     }
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn each_content_byte_is_copied_once() {
+    for key in [None, Some(1)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = options(folder.path(), key);
+        in_shard(async |io| {
+            let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+            let mut total = 0;
+            for (number, bytes) in (1..).zip([100, 4096, 20_000, 600_000]) {
+                assert!(store(&spool, number, bytes).await.is_hot);
+                total += bytes as u64;
+            }
+            for (number, bytes) in (1..).zip([100, 4096, 20_000, 600_000]) {
+                let pieces = spool.content(id(number)).await.expect("hot");
+                assert!(pieces.concat() == content(number, bytes));
+                let again = spool.content(id(number)).await.expect("hot");
+                let addresses = |pieces: &[Bytes]| -> Vec<_> {
+                    pieces.iter().map(|piece| piece.as_ptr()).collect()
+                };
+                assert_eq!(addresses(&pieces), addresses(&again), "the same memory");
+            }
+            assert_eq!(spool.stats().bytes_copied, total);
+        });
+    }
+}
+
+#[test]
+fn commits_of_one_turn_share_a_group() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = options(folder.path(), None);
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        store(&spool, 1, 10).await;
+        let before = spool.stats().groups;
+        let commits: Vec<_> = (2..50)
+            .map(|number| {
+                let spool = spool.clone();
+                tokio::task::spawn_local(async move { store(&spool, number, 3000).await })
+            })
+            .collect();
+        for commit in commits {
+            commit.await.expect("no panic");
+        }
+        assert_eq!(spool.stats().groups - before, 1);
+    });
+}
+
+#[test]
+fn a_message_larger_than_memory_goes_through_in_parts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { segment_bytes: 4 << 20, ..options(folder.path(), Some(3)) };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        let stored = store(&spool, 1, 20_000_000).await;
+        assert!(!stored.is_hot);
+        // Reading it needs all of it at once, and that is more than there is.
+        assert!(matches!(spool.content(id(1)).await, Err(SpoolError::Memory)));
+        store(&spool, 2, 3_000_000).await;
+        assert!(read(&spool, 2).await == content(2, 3_000_000));
+    });
+}
+
+#[test]
+fn a_draft_given_up_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = options(folder.path(), None);
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        let free = io.blocks().free_bytes();
+        let mut draft = spool.draft(Some(100_000));
+        draft.write(&content(1, 100_000)).expect("memory");
+        spool.spill(&mut draft).await.expect("spilled");
+        draft.write(&content(1, 1000)).expect("memory");
+        drop(draft);
+        assert_eq!(io.blocks().free_bytes(), free);
+        let mut draft = spool.draft(None);
+        draft.write(b"x").expect("memory");
+        // The session went away while its commit was under way.
+        let commit = spool.commit(draft, id(9), b"");
+        if tokio::time::timeout(Duration::ZERO, commit).await.is_ok() {
+            spool.settle(id(9));
+        }
+        spool.drain().await;
+        assert!(matches!(spool.content(id(9)).await, Err(SpoolError::NotFound)));
+    });
+    in_shard(async |io| {
+        let (_spool, found, _) = open(&io, &options, 0, 1).expect("opened again");
+        assert!(found.is_empty());
+    });
+}
+
+#[test]
+fn a_lower_core_count_adopts_the_other_logs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = options(folder.path(), Some(5));
+    in_shard(async |io| {
+        for shard in 0..4 {
+            let (spool, ..) = open(&io, &options, shard, 4).expect("opened");
+            let base = 10 * (shard as u128 + 1);
+            store(&spool, base, 300_000).await;
+            store(&spool, base + 1, 50).await;
+            store(&spool, base + 2, 5000).await;
+            spool.settle(id(base + 1));
+            spool.note_durable(id(base + 2), vec![b'n'; 10]).await.expect("noted");
+        }
+    });
+    assert_eq!(files(folder.path()), ["core-0", "core-1", "core-2", "core-3"]);
+    for (shard, bases) in [(0_usize, [10, 30]), (1, [20, 40])] {
+        in_shard(async |io| {
+            let (spool, found, report) = open(&io, &options, shard, 2).expect("opened");
+            assert_eq!(report.adopted, 2);
+            let mut ids: Vec<_> = found.iter().map(|message| message.id.as_u128()).collect();
+            ids.sort_unstable();
+            assert_eq!(ids, [bases[0], bases[0] + 2, bases[1], bases[1] + 2]);
+            for message in &found {
+                let number = message.id.as_u128();
+                let bytes = if number % 10 == 0 { 300_000 } else { 5000 };
+                assert!(read(&spool, number).await == content(number, bytes));
+                assert_eq!(message.meta, format!("meta of {number}").as_bytes());
+                assert_eq!(message.note.is_some(), number % 10 == 2);
+            }
+        });
+    }
+    assert_eq!(files(folder.path()), ["core-0", "core-1"]);
+    in_shard(async |io| {
+        let (_spool, found, report) = open(&io, &options, 0, 2).expect("opened again");
+        assert_eq!((found.len(), report.adopted), (4, 0));
+    });
+}
+
+#[test]
+fn segments_are_recycled_and_survivors_copied_forward() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { survivor_age: Duration::ZERO, ..options(folder.path(), Some(5)) };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        // One message of each segment stays for long.
+        for number in 1..=600 {
+            store(&spool, number, 12_000).await;
+            if number % 100 != 0 {
+                spool.settle(id(number));
+            }
+        }
+        for _ in 0..40 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            if spool.stats().segments <= 3 {
+                break;
+            }
+        }
+        spool.drain().await;
+        let stats = spool.stats();
+        assert!(stats.segments <= 3 && stats.segments_freed >= 6, "{stats:?}");
+        assert!(stats.messages_moved >= 3, "{stats:?}");
+        for number in (100..=600).step_by(100) {
+            assert!(read(&spool, number).await == content(number, 12_000));
+        }
+    });
+    in_shard(async |io| {
+        let (_spool, found, report) = open(&io, &options, 0, 1).expect("opened again");
+        let ids: Vec<_> = found.iter().map(|message| message.id.as_u128()).collect();
+        assert_eq!(ids, [100, 200, 300, 400, 500, 600]);
+        assert!(report.damaged.is_empty() && report.damaged_messages.is_empty(), "{report:?}");
+    });
+}
+
+#[test]
+fn a_start_that_cannot_be_right_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sealed = options(folder.path(), Some(1));
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &sealed, 0, 1).expect("opened");
+        store(&spool, 1, 100).await;
+        let second = open(&io, &sealed, 0, 1);
+        let process = Some(std::process::id());
+        assert!(
+            matches!(second, Err(SpoolError::InUse { process: held_by, .. }) if held_by == process)
+        );
+    });
+    in_shard(async |io| {
+        let other = options(folder.path(), Some(2));
+        assert!(matches!(open(&io, &other, 0, 1), Err(SpoolError::WrongKey(_))));
+        let none = options(folder.path(), None);
+        assert!(matches!(open(&io, &none, 0, 1), Err(SpoolError::NoKey(_))));
+        for segment_bytes in [0, 4096, SEGMENT_BYTES_MIN + 1, SEGMENT_BYTES_MAX + 4096] {
+            let odd = SpoolOptions { segment_bytes, ..options(folder.path(), Some(1)) };
+            assert!(matches!(open(&io, &odd, 0, 1), Err(SpoolError::SegmentBytes(_))));
+        }
+        let (_spool, found, _) = open(&io, &sealed, 0, 1).expect("nothing was changed");
+        assert_eq!(found.len(), 1);
+    });
+}
+
+#[test]
+fn memory_file_systems_are_refused_unless_allowed() {
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return };
+    let options = SpoolOptions { allow_volatile: false, ..options(folder.path(), None) };
+    in_shard(async |io| {
+        assert!(matches!(open(&io, &options, 0, 1), Err(SpoolError::Volatile(_))));
+        let allowed = SpoolOptions { allow_volatile: true, ..options };
+        drop(open(&io, &allowed, 0, 1).expect("allowed"));
+    });
+}
+
+#[test]
+fn too_little_free_space_and_the_bound_of_segments_push_back_while_the_queue_drains() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { segments_max: 2, hot_bytes: 0, ..options(folder.path(), None) };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        let mut stored = 0;
+        let refused = loop {
+            let mut draft = spool.draft(Some(12_000));
+            draft.write(&content(stored + 1, 12_000)).expect("memory");
+            match spool.commit(draft, id(stored + 1), b"").await {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, SpoolError::Full), "{refused}");
+        assert_eq!(refused.reply(), (452, "4.3.1"));
+        assert_eq!(spool.health(), Health::Backpressure(Reason::Space));
+        assert!(stored > 100, "two segments hold more than {stored}");
+        // What is stored is delivered, noted and settled all the same.
+        for number in 1..=stored {
+            assert!(read(&spool, number).await == content(number, 12_000));
+            if number <= 2 {
+                spool.note_durable(id(number), b"tried".to_vec()).await.expect("noted");
+            } else {
+                spool.note(id(number), b"tried".to_vec());
+            }
+            spool.settle(id(number));
+        }
+        spool.drain().await;
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if spool.health() == Health::Ok {
+                break;
+            }
+        }
+        assert_eq!(spool.health(), Health::Ok);
+        store(&spool, 10_000, 12_000).await;
+    });
+    let greedy = SpoolOptions { min_free_bytes: u64::MAX, ..options };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &greedy, 0, 1).expect("opened");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(spool.health(), Health::Backpressure(Reason::Space));
+    });
+}
+
+#[test]
+fn damage_at_rest_is_reported_and_not_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { hot_bytes: 0, ..options(folder.path(), Some(1)) };
+    let log = folder.path().join("core-0");
+    let spoil = |marker: u64| {
+        let name = files(&log).into_iter().find(|name| name.starts_with("segment-"));
+        let path = log.join(name.expect("a segment"));
+        let file = std::fs::OpenOptions::new().write(true).open(path).expect("there");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"rot", marker).expect("spoiled");
+    };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        for number in 1..=3 {
+            store(&spool, number, 3000).await;
+        }
+        // Behind the segment's own page: the first message.
+        spoil(4096 + 200);
+        assert!(matches!(spool.content(id(1)).await, Err(SpoolError::Damaged)));
+        assert!(read(&spool, 2).await == content(2, 3000));
+        assert_eq!(spool.stats().damaged, 1);
+    });
+    in_shard(async |io| {
+        let (_spool, found, report) = open(&io, &options, 0, 1).expect("opened again");
+        let ids: Vec<_> = found.iter().map(|message| message.id.as_u128()).collect();
+        assert_eq!(ids, [2, 3]);
+        assert_eq!(report.damaged.len(), 1, "{report:?}");
+        assert!(report.damaged[0].offset == 4096 && report.damaged[0].bytes >= 4096);
+        assert_eq!(files(&log.join("quarantine")), [report.damaged[0].file.clone()]);
+    });
+}
+
+#[test]
+fn errors_know_their_reply() {
+    for (error, reply) in [
+        (SpoolError::Full, (452, "4.3.1")),
+        (SpoolError::Memory, (452, "4.3.2")),
+        (SpoolError::Io, (451, "4.3.0")),
+        (SpoolError::TooLarge, (552, "5.3.4")),
+        (SpoolError::Damaged, (451, "4.3.0")),
+    ] {
+        assert_eq!(error.reply(), reply);
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+#[test]
+fn an_envelope_beyond_one_record_is_refused_and_a_large_one_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = options(folder.path(), None);
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        let mut draft = spool.draft(None);
+        draft.write(b"small").expect("memory");
+        let large = vec![b'm'; 200_000];
+        spool.commit(draft, id(1), &large).await.expect("fits");
+        let mut draft = spool.draft(None);
+        draft.write(b"small").expect("memory");
+        let refused = spool.commit(draft, id(2), &vec![b'm'; 263_000]).await;
+        assert!(matches!(refused, Err(SpoolError::TooLarge)));
+        let twice = spool.commit(spool.draft(None), id(1), b"").await;
+        assert!(matches!(twice, Err(SpoolError::Duplicate)));
+        let note = vec![0; NOTE_BYTES_MAX + 1];
+        assert!(matches!(spool.note_durable(id(1), note).await, Err(SpoolError::TooLarge)));
+        spool.note_durable(id(1), vec![0; NOTE_BYTES_MAX]).await.expect("fits");
+        assert_eq!(read(&spool, 1).await, b"small");
+    });
+    in_shard(async |io| {
+        let (_spool, found, _) = open(&io, &options, 0, 1).expect("opened again");
+        assert_eq!(found[0].meta.len(), 200_000);
+        assert_eq!(found[0].note.as_ref().map(Vec::len), Some(NOTE_BYTES_MAX));
+    });
 }
