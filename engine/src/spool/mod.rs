@@ -720,7 +720,7 @@ impl Drop for Committing<'_> {
         self.handle.committing.borrow_mut().remove(&self.id);
         if !self.was_answered {
             let shared = &self.handle.shared;
-            shared.log.borrow_mut().settle(shared.now(), self.id);
+            shared.log.borrow_mut().settle(shared.now(), self.id, false);
             shared.wake();
         }
     }

@@ -464,6 +464,7 @@ enum Awaited {
     Part,
     Message(MessageId),
     Note(MessageId, u32),
+    Settle(MessageId),
 }
 
 /// One history.
@@ -704,7 +705,11 @@ impl Life<'_> {
                     known.durable_note = known.durable_note.max(Some(number));
                     self.world.seen.notes += 1;
                 }
-                Awaited::Note(..) => {}
+                Awaited::Settle(id) if is_ok => {
+                    let known = self.world.known.get_mut(&id).expect("settled");
+                    known.fate = Fate::Gone("its settle was acknowledged");
+                }
+                Awaited::Note(..) | Awaited::Settle(_) => {}
             }
         }
     }
@@ -826,7 +831,11 @@ impl Life<'_> {
     fn settle(&mut self) {
         let Some(id) = self.pick() else { return };
         self.world.known.get_mut(&id).expect("picked").is_settled = true;
-        self.log.settle(self.world.now, id, false);
+        let is_durable = self.world.chance.percent(30);
+        let ticket = self.log.settle(self.world.now, id, is_durable);
+        if is_durable {
+            self.awaited.insert(ticket.expect("a live message settles"), Awaited::Settle(id));
+        }
     }
 
     /// Lets everything come to rest, without faults: the log must get there.
