@@ -234,3 +234,46 @@ fn dispatch(line: &CommandLine) -> Result<(), Failure> {
         Command::Demo(args) => demo::execute(args, options),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_explains_itself() {
+        let mut command = CommandLine::command();
+        command.clone().debug_assert();
+        for subcommand in command.get_subcommands_mut() {
+            let name = subcommand.get_name().to_owned();
+            assert!(subcommand.get_about().is_some(), "{name} says what it does");
+            for argument in subcommand.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name} {} has help", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        for (line, code) in [
+            (vec!["postern", "--help"], ExitCode::SUCCESS),
+            (vec!["postern", "--version"], ExitCode::SUCCESS),
+            (vec!["postern"], ExitCode::from(EXIT_USAGE)),
+            (vec!["postern", "chek"], ExitCode::from(EXIT_USAGE)),
+            (vec!["postern", "cut"], ExitCode::from(EXIT_USAGE)),
+        ] {
+            let error = CommandLine::try_parse_from(&line).expect_err("no command to carry out");
+            let same = format!("{:?}", refused(&error)) == format!("{code:?}");
+            assert!(same, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_is_named_or_found() {
+        let named = GlobalOptions { config: Some("a.toml".into()), json: false };
+        assert_eq!(named.config_path(), Path::new("a.toml"));
+        let found = GlobalOptions { config: None, json: false };
+        assert_eq!(found.config_path(), Path::new(CONFIG_SYSTEM), "there is none here");
+    }
+}
