@@ -6,7 +6,7 @@
 //! the detectors. At the end of data [`Scan::finish`] gives the [`Finding`]s and the policy's
 //! [`Verdict`] over them.
 //!
-//! ```no_run
+//! ```
 //! use std::sync::Arc;
 //! use postern_filters::{Config, Filters, Scan, Verdict};
 //!

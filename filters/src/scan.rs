@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
+
 use crate::detect::{Finding, Findings};
+use crate::mime::{Context, Walk};
 use crate::policy::{Config, ConfigError, Verdict};
 
 /// Most memory one open message holds here, bytes, heap and struct together.
@@ -14,6 +17,7 @@ pub const SCAN_BYTES_MAX: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Filters {
     config: Config,
+    dashes: Finder<'static>,
 }
 
 impl Filters {
@@ -23,7 +27,7 @@ impl Filters {
     /// The first thing in it that could never work.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config })
+        Ok(Self { config, dashes: Finder::new(b"\n--") })
     }
 
     /// What it was made from.
@@ -44,6 +48,7 @@ impl Filters {
 /// One message being scanned.
 pub struct Scan {
     filters: Arc<Filters>,
+    walk: Walk,
     findings: Findings,
 }
 
@@ -51,20 +56,36 @@ impl Scan {
     /// Begins a message. Allocates nothing.
     #[must_use]
     pub fn new(filters: &Arc<Filters>) -> Self {
-        Self { filters: Arc::clone(filters), findings: Findings::default() }
+        Self { filters: Arc::clone(filters), walk: Walk::new(), findings: Findings::default() }
     }
 
     /// Takes the next bytes of the message in plain form (RFC 5321 4.5.2 undone), cut anywhere.
     pub fn feed(&mut self, chunk: &[u8]) {
-        let _ = chunk;
+        let (walk, mut context) = self.split();
+        walk.feed(chunk, &mut context);
+        debug_assert!(self.state_bytes() <= SCAN_BYTES_MAX, "state is bounded");
     }
 
     /// Ends the message and decides.
     #[must_use]
-    pub fn finish(self) -> Outcome {
+    pub fn finish(mut self) -> Outcome {
+        let (walk, mut context) = self.split();
+        walk.finish(&mut context);
         let findings = self.findings.into_list();
         let verdict = self.filters.config.decide(&findings);
         Outcome { findings, verdict }
+    }
+
+    /// Memory this message holds, bytes; at most [`SCAN_BYTES_MAX`].
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        size_of::<Self>() + self.walk.heap_bytes() + self.findings.heap_bytes()
+    }
+
+    fn split(&mut self) -> (&mut Walk, Context<'_>) {
+        let Filters { config, dashes } = &*self.filters;
+        let findings = &mut self.findings;
+        (&mut self.walk, Context { limits: &config.limits, dashes, findings })
     }
 }
 

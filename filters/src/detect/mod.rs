@@ -12,6 +12,8 @@
 //! None. Above [`DISTINCT_MAX`] values or `FINDINGS_MAX` findings the numbers stop growing where
 //! that is the safe side: what is over is still counted as an occurrence.
 
+pub(crate) mod card;
+
 use std::fmt;
 
 use crate::mime::PartPath;
@@ -203,6 +205,22 @@ impl Findings {
             self.list.len() - 1
         });
         u8::try_from(index).expect("FINDINGS_MAX fits a byte")
+    }
+}
+
+/// Where a detector puts what it sees in one part.
+pub(crate) struct Sink<'a> {
+    pub(crate) findings: &'a mut Findings,
+    pub(crate) part: &'a PartPath,
+}
+
+impl Sink<'_> {
+    pub(crate) fn value(&mut self, detector: Detector, confidence: Confidence, key: u64) {
+        self.findings.value(detector, confidence, self.part, key);
+    }
+
+    pub(crate) fn unscannable(&mut self, detector: Detector) {
+        self.findings.unscannable(detector, self.part);
     }
 }
 
