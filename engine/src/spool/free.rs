@@ -35,11 +35,12 @@ impl<P: Pool> Log<P> {
         self.emit(Operation::Free { epoch, salt, spare });
     }
 
-    /// A later segment's first record is durable, and so are its statements about the closed ones:
-    /// the newest statements never go first. Where no new segment is to be had, space matters more.
+    /// The newest statements about segments in which a group failed never go first: what was refused
+    /// could come back. That holds back one segment at most.
     fn is_restated_after(&self, epoch: Epoch) -> bool {
-        matches!(self.next, Next::Failed { .. })
-            || self.segments.range(epoch + 1..).any(|(_, segment)| segment.durable_pages > 0)
+        let matters =
+            self.segments.iter().any(|(other, segment)| *other != epoch && segment.failed);
+        !matters || self.segments.range(epoch + 1..).any(|(_, later)| later.durable_pages > 0)
     }
 
     /// Some settle in this segment still keeps a record of another segment dead.

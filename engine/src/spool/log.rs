@@ -800,6 +800,7 @@ impl<P: Pool> Log<P> {
         let durable = flight.start_page;
         if let Some(segment) = self.segments.get_mut(&flight.epoch) {
             segment.close(now.monotonic_ms, durable);
+            segment.failed = true;
         }
         self.active = None;
         for item in flight.items {

@@ -23,7 +23,7 @@ use super::forward::open_record;
 use super::log::{Copies, Entry, Note, Restored, State};
 use super::record::{
     BatchEntry, Closed, HEADER_BYTES, Header, Invalid, Kind, PAGE_BYTES, RECORD_BYTES_MAX,
-    batch_entries, page_bytes, read_closed, read_meta, read_parts,
+    batch_entries, mend_checksums, page_bytes, read_closed, read_meta, read_parts,
 };
 use super::seal::{SALT_BYTES, Sealer, SpoolKey};
 use super::segment::{Epoch, Place, Places, Segment, Stage};
@@ -691,6 +691,7 @@ impl Scan {
         segment.durable_pages = self.durable_pages;
         segment.kept_pages = self.kept_pages;
         segment.preserved = self.has_damage;
+        segment.failed = self.begun_pages > self.kept_pages;
         segment
     }
 
@@ -699,8 +700,8 @@ impl Scan {
     }
 }
 
-/// Runs recovery over hostile bytes: `data` is a whole segment file (its first byte chooses whether
-/// a key is configured). Must neither panic nor run out of memory, and what it recovers must be
+/// Runs recovery over hostile bytes: `data` is a choice byte and a whole segment file. Bit 0 of the
+/// choice configures a key, bit 1 makes all checksums right first. Must neither panic nor run out of memory, and what it recovers must be
 /// whole. The body of the fuzz target; the corpus is replayed by `cargo test`.
 pub fn fuzz_recover(data: &[u8]) {
     let Some((choice, file)) = data.split_first() else { return };

@@ -83,6 +83,8 @@ pub(super) struct Segment {
     pub(super) closed_ms: u64,
     /// A free failed: not again before this time (ms).
     pub(super) free_after_ms: u64,
+    /// A group failed in it: records beyond `kept_pages` were refused and must stay so.
+    pub(super) failed: bool,
     /// A copy of the file is kept in quarantine under the same inode: delete, never recycle.
     pub(super) preserved: bool,
     /// Messages of which a record was ever written here, dead or alive.
@@ -112,6 +114,7 @@ impl Segment {
             live_pages: 0,
             closed_ms: 0,
             free_after_ms: 0,
+            failed: false,
             preserved: false,
             holds: Vec::new(),
             notes: Vec::new(),

@@ -3,7 +3,8 @@
 //! One seed is one history: several lives of the log, each a random mix of commits (of one and of
 //! several parts), notes, settles, drafts that are given up and the passing of time, over
 //! [`SimDisk`], ended by a crash at a random point. After each crash the log is recovered and held
-//! against a model that knows what was acknowledged. Run one seed with `POSTERN_SIM_SEED=n`.
+//! against a model that knows what was acknowledged. `POSTERN_SIM_SEED=n` runs one seed,
+//! `POSTERN_SIM_SEEDS=n` so many.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -429,8 +430,10 @@ struct Known {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Commit under way when the power went, or refused without more: either is right.
+    /// Commit under way when the power went: either is right.
     Open,
+    /// Refused; until a later segment states it durably, either is right.
+    Refused,
     /// Must be there.
     Acknowledged,
     /// Must not be there: refused and since then stated so durably, settled durably, or gone once.
@@ -593,7 +596,9 @@ impl World {
             known.fate = match known.fate {
                 _ if is_here => Fate::Acknowledged,
                 Fate::Gone(why) => Fate::Gone(why),
-                Fate::Open | Fate::Acknowledged => Fate::Gone("it was not there once"),
+                Fate::Open | Fate::Refused | Fate::Acknowledged => {
+                    Fate::Gone("it was not there once")
+                }
             };
             known.is_settled = false;
         }
@@ -716,12 +721,17 @@ impl Life<'_> {
 
     fn commit_ended(&mut self, id: MessageId, is_ok: bool) {
         let known = self.world.known.get_mut(&id).expect("committed");
-        if is_ok {
-            known.fate = Fate::Acknowledged;
-            self.world.seen.acknowledged += 1;
-            assert!(self.log.places(id).is_some(), "an acknowledged message is served");
-        } else {
+        if !is_ok {
+            known.fate = Fate::Refused;
             self.world.seen.refused += 1;
+            return;
+        }
+        known.fate = Fate::Acknowledged;
+        self.world.seen.acknowledged += 1;
+        assert!(self.log.places(id).is_some(), "an acknowledged message is served");
+        // What was refused before lies in a segment that the one just written to states as closed.
+        for known in self.world.known.values_mut().filter(|known| known.fate == Fate::Refused) {
+            known.fate = Fate::Gone("it was refused, and a later segment says so");
         }
     }
 
@@ -928,14 +938,18 @@ fn run(seed: u64) -> Seen {
     world.seen
 }
 
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_over_a_thousand_seeds() {
-    if let Some(seed) = std::env::var("POSTERN_SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    if let Some(seed) = number_from("POSTERN_SIM_SEED") {
         run(seed);
         return;
     }
     let mut total = Seen::default();
-    for seed in 0..SEEDS {
+    for seed in 0..number_from("POSTERN_SIM_SEEDS").unwrap_or(SEEDS) {
         let seen = run(seed);
         total.acknowledged += seen.acknowledged;
         total.refused += seen.refused;
@@ -1021,4 +1035,104 @@ fn run_with_damage(seed: u64) -> bool {
     let is_last_group = epoch == *before.restored.segments.keys().next_back().expect("not empty");
     assert!(lost == 0 || is_reported || is_last_group, "seed {seed}: {lost} lost in silence");
     !report.damaged.is_empty()
+}
+
+/// Where the fuzz target's corpus lies.
+fn corpus_folder() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/spool_recovery")
+}
+
+/// A small log as it lies on disk: messages of one and of several parts, notes, a settle.
+fn small_log(key: Option<SpoolKey>) -> Vec<u8> {
+    let mut world = World::new(1);
+    world.key = key.clone();
+    let limits = Limits { linger_ms: 0, ..limits(&mut Chance::new(1)) };
+    let salts = Box::new(|| Some([0x11; SALT_BYTES]));
+    let log = Log::new(limits, key, SimPool::new(100), salts, super::log::Restored::default())
+        .expect("memory");
+    let (operations, awaited, drafts) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let mut life = Life { world: &mut world, log, operations, awaited, drafts };
+    let meta = [b'm'; 40];
+    let id = MessageId::from_u128;
+    let store = |life: &mut Life<'_>, number: u128, parts: usize| {
+        let draft = life.log.draft();
+        for part in 0..parts {
+            assert!(life.append(draft, &[b'p'; 600], None), "part {part}");
+        }
+        let known = Known {
+            pieces: vec![],
+            meta_bytes: 0,
+            fate: Fate::Open,
+            notes: 0,
+            durable_note: None,
+            is_settled: false,
+        };
+        life.world.known.insert(id(number), known);
+        assert!(life.append(draft, &[b'c'; 900], Some((id(number), parts, &meta[..]))));
+        for _ in 0..20 {
+            life.step();
+            life.world.pass_time(1);
+        }
+    };
+    store(&mut life, 1, 0);
+    store(&mut life, 2, 2);
+    for number in [1, 2] {
+        life.log.note(life.world.now, id(number), b"deferred".to_vec(), false);
+    }
+    life.log.settle(life.world.now, id(1), false);
+    store(&mut life, 3, 0);
+    let used = life.log.segments[&1].next_page;
+    let file = life.world.disk.names.values().next().expect("a segment");
+    let file = &life.world.disk.files[*file];
+    file.seen[..page_bytes(used + 1)].to_vec()
+}
+
+#[test]
+#[ignore = "writes the corpus anew: for a change of the format"]
+fn write_corpus() {
+    let key = SpoolKey::from_bytes(&[7; 32]).ok();
+    let clear = small_log(None);
+    let sealed = small_log(key);
+    let mut torn = clear.clone();
+    let last = torn.len() - 2 * PAGE_BYTES;
+    torn[last + 600] ^= 1;
+    let mut damaged = clear.clone();
+    damaged[PAGE_BYTES + 600] ^= 1;
+    for (name, choice, file) in [
+        ("clear", 0, &clear),
+        ("clear-mended", 2, &clear),
+        ("sealed", 1, &sealed),
+        ("sealed-without-key", 0, &sealed),
+        ("torn-tail", 0, &torn),
+        ("damaged", 0, &damaged),
+    ] {
+        let bytes = [&[choice], &file[..]].concat();
+        std::fs::write(corpus_folder().join(name), bytes).expect("written");
+    }
+}
+
+/// What the corpus means stays what it means, and no mutation of it gets through as mail.
+#[test]
+fn the_corpus_of_recovery_is_replayed_and_mutated() {
+    let mut inputs = Vec::new();
+    for entry in std::fs::read_dir(corpus_folder()).expect("the corpus") {
+        inputs.push(std::fs::read(entry.expect("an entry").path()).expect("a file"));
+    }
+    assert!(inputs.len() >= 6, "the corpus has {} inputs", inputs.len());
+    inputs.iter().for_each(|input| super::fuzz_recover(input));
+    let mut chance = Chance::new(3);
+    for _ in 0..2000 {
+        let mut input = inputs[chance.index(inputs.len())].clone();
+        input[0] = u8::try_from(chance.below(4)).expect("small");
+        for _ in 0..1 + chance.below(4) {
+            // Where the fields are: headers, and the lists behind short contents.
+            let page = chance.index(input.len().div_ceil(PAGE_BYTES)) * PAGE_BYTES;
+            let at = (page + 1 + chance.index(160)).min(input.len() - 1);
+            input[at] = [0, 1, 0xFF, input[at] ^ 4][chance.index(4)];
+        }
+        if chance.percent(10) {
+            input.truncate(chance.index(input.len()));
+        }
+        super::fuzz_recover(&input);
+    }
 }

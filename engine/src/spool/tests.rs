@@ -427,3 +427,75 @@ fn an_envelope_beyond_one_record_is_refused_and_a_large_one_is_not() {
         assert_eq!(found[0].note.as_ref().map(Vec::len), Some(NOTE_BYTES_MAX));
     });
 }
+
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).expect("positive"),
+        u32::try_from(time.tv_nsec).expect("below a second"),
+    )
+}
+
+/// One figure of [`cost_of_a_durable_append`]: CPU time of the whole process a message, in
+/// microseconds, the messages a second, and the messages a group.
+fn measure(choice: Choice, key: Option<u8>, bytes: usize) -> (f64, f64, f64) {
+    const TASKS: u32 = 64;
+    const ROUNDS: u32 = 1500;
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { segment_bytes: 64 << 20, ..options(folder.path(), key) };
+    let io_options = IoOptions { choice, ..IoOptions::default() };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let io = Io::start(&io_options).expect("a driver");
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        let content: Rc<[u8]> = content(1, bytes).into();
+        let rounds = |from: u32, count: u32| {
+            let (spool, content) = (spool.clone(), Rc::clone(&content));
+            (0..TASKS).map(move |task| {
+                let (spool, content) = (spool.clone(), Rc::clone(&content));
+                tokio::task::spawn_local(async move {
+                    for round in from..from + count {
+                        let id = id(u128::from(round) * u128::from(TASKS) + u128::from(task) + 1);
+                        let mut draft = spool.draft(Some(content.len() as u64));
+                        draft.write(&content).expect("memory");
+                        spool.commit(draft, id, &[7; 200]).await.expect("committed");
+                        spool.settle(id);
+                    }
+                })
+            })
+        };
+        // The first segments are made and zeroed before the clock runs; later ones are recycled.
+        for task in rounds(0, ROUNDS) {
+            task.await.expect("no panic");
+        }
+        spool.drain().await;
+        let groups = spool.stats().groups;
+        let (cpu, wall) = (cpu_time(), std::time::Instant::now());
+        for task in rounds(ROUNDS, ROUNDS) {
+            task.await.expect("no panic");
+        }
+        let messages = f64::from(TASKS * ROUNDS);
+        let cpu = (cpu_time() - cpu).as_secs_f64();
+        let groups = f64::from(u32::try_from(spool.stats().groups - groups).expect("few"));
+        (cpu * 1e6 / messages, messages / wall.elapsed().as_secs_f64(), messages / groups)
+    })
+}
+
+/// `cargo test -p postern --release --lib spool::tests::cost -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement: run it in release, alone"]
+#[allow(clippy::print_stdout, reason = "its output is its purpose")]
+fn cost_of_a_durable_append() {
+    for choice in [Choice::Auto, Choice::Epoll] {
+        for (what, key, bytes) in [
+            ("one page, clear", None, 3300),
+            ("one page, sealed", Some(1), 3300),
+            ("4 KiB content, clear", None, 4096),
+            ("4 KiB content, sealed", Some(1), 4096),
+        ] {
+            let (cpu_us, per_s, group) = measure(choice, key, bytes);
+            println!("{choice:?} {what}: {cpu_us:.2} us CPU, {per_s:.0}/s, group of {group:.0}");
+        }
+    }
+}
