@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -254,7 +255,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts the relay and waits until both ports are open.
+    /// Starts the relay and waits until it greets clients and answers operators.
     ///
     /// # Panics
     ///
@@ -285,7 +286,7 @@ impl Relay {
             if let Some(status) = child.try_wait().expect("our child") {
                 return Err(format!("the relay ended at once: {status}"));
             }
-            if is_open(self.addr) && is_open(self.addr_tls) {
+            if self.is_serving() {
                 self.child = Some(child);
                 return Ok(());
             }
@@ -296,6 +297,15 @@ impl Relay {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Whether a client is greeted and the control socket answers. An open port alone proves
+    /// little: after a SIGKILL the kernel takes a moment to close what a ring held, and until then
+    /// the dead relay's socket still accepts.
+    fn is_serving(&self) -> bool {
+        let Ok(mut client) = Client::dial(self.addr) else { return false };
+        let is_greeted = client.try_reply().is_ok_and(|reply| reply.code == 220);
+        is_greeted && UnixStream::connect(self.folder.join("control.sock")).is_ok()
     }
 
     /// Changes the configuration file.
@@ -501,10 +511,6 @@ impl Drop for Relay {
             tool::say(&format!("--- end of the relay's log\n{}\n---", self.log_end()));
         }
     }
-}
-
-fn is_open(addr: SocketAddr) -> bool {
-    Client::dial(addr).is_ok()
 }
 
 /// Raises this process's limit of open files as far as it may, and returns it. Children inherit it.

@@ -8,7 +8,7 @@ use postern_tests::relay::{APP, PASSWORD, RECIPIENT, Relay, SENDER, Setup};
 use postern_tests::sink::{Act, Options, Phase, Sink};
 
 fn with_two_apps(sink: &Sink) -> Relay {
-    Setup::new(sink.addr()).app("shop", "shop secret", "three.example").start()
+    Setup::new(sink.addr()).app("shop", "shop secret", "three.example").retrying_soon().start()
 }
 
 #[track_caller]

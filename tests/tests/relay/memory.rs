@@ -33,8 +33,9 @@ fn idle_sessions_cost_little() {
     }
     let each = kib_each(relay.memory_kib(), before, count);
     tool::say(&format!("{count} idle plaintext sessions: {each:.2} KiB each"));
-    // The bench holds the release build to 2 KiB; this build carries debug code and no bound on it.
-    assert!(each < 8.0, "{each:.2} KiB for an idle session");
+    // Unoptimised code makes large futures: what is promised is promised of a release build.
+    let bound = if cfg!(debug_assertions) { 16.0 } else { 2.0 };
+    assert!(each <= bound, "{each:.2} KiB for an idle session");
     idle[count / 2].command("NOOP").expect(250);
 }
 
@@ -49,7 +50,8 @@ fn idle_tls_sessions_cost_little() {
     let mut idle: Vec<Client> = (0..count).map(|_| Client::secured(relay.addr)).collect();
     let each = kib_each(relay.memory_kib(), before, count);
     tool::say(&format!("{count} idle TLS sessions: {each:.2} KiB each"));
-    assert!(each < 32.0, "{each:.2} KiB for an idle TLS session");
+    let bound = if cfg!(debug_assertions) { 48.0 } else { 16.0 };
+    assert!(each <= bound, "{each:.2} KiB for an idle TLS session");
     idle[count / 2].command("NOOP").expect(250);
 }
 
