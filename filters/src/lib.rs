@@ -40,6 +40,8 @@
 #![warn(missing_docs)]
 
 mod detect;
+#[doc(hidden)]
+pub mod fuzz;
 mod limits;
 mod mime;
 mod policy;

@@ -6,7 +6,7 @@
 //! cards are printed in ([`GROUPINGS`]); length, issuer range and check digit decide.
 //!
 //! Not a card: what touches a letter or underscore, what hangs on more digits or letters by hyphen
-//! or dot (order numbers, decimals), four-digit columns of a longer row, the groups of an IBAN.
+//! or dot (order numbers, decimals, file names), four-digit columns of a longer row, the groups of an IBAN.
 //!
 //! # Invariants
 //! - Every byte advances the state machine or lies where no number can be, so that the cuts between
@@ -93,6 +93,8 @@ struct Group {
     join: Join,
     /// Part of a longer token.
     token: bool,
+    /// A dot and letters follow, as in a file name.
+    named: bool,
     /// Part of a card already counted.
     taken: bool,
 }
@@ -230,8 +232,13 @@ impl Cards {
                 self.run.resolve(true, sink);
                 State::Letters(1)
             }
+            State::Joined(Join::Dot) => {
+                self.run.last().named = true;
+                self.run.resolve(true, sink);
+                State::Letters(3)
+            }
             State::Group | State::Joined(_) => {
-                self.run.last_is_token();
+                self.run.last().token = true;
                 self.run.resolve(true, sink);
                 State::Letters(3)
             }
@@ -242,7 +249,7 @@ impl Cards {
     fn join(&mut self, join: Join, sink: &mut Sink<'_>) {
         match self.state {
             State::Group => {
-                self.run.iban &= !(self.run.count == 1 && self.run.last_len() != 2);
+                self.run.iban &= !(self.run.count == 1 && self.run.last().len != 2);
                 self.state = State::Joined(join);
             }
             State::Letters(_) if join != Join::Space => self.state = State::LettersJoined,
@@ -261,13 +268,14 @@ impl Cards {
 impl Run {
     const fn new() -> Self {
         let digits = [0; DIGITS_MAX];
-        let group = Group { digits, len: 0, join: Join::Nothing, token: false, taken: false };
+        let group =
+            Group { digits, len: 0, join: Join::Nothing, token: false, named: false, taken: false };
         Self { groups: [group; GROUPS_MAX], count: 0, next: 0, iban: false }
     }
 
     fn begin(&mut self, join: Join, token: bool) {
         let digits = [0; DIGITS_MAX];
-        self.groups[self.count] = Group { digits, len: 0, join, token, taken: false };
+        self.groups[self.count] = Group { digits, len: 0, join, token, named: false, taken: false };
         self.count += 1;
     }
 
@@ -281,12 +289,8 @@ impl Run {
         }
     }
 
-    fn last_len(&self) -> u8 {
-        self.groups[self.count - 1].len
-    }
-
-    fn last_is_token(&mut self) {
-        self.groups[self.count - 1].token = true;
+    fn last(&mut self) -> &mut Group {
+        &mut self.groups[self.count - 1]
     }
 
     /// Tries every place from which all of a window is known, or all places if the run is `over`.
@@ -313,6 +317,7 @@ impl Run {
         }
         let widths = match first.len {
             4 | 6 | 8 => &GROUPINGS[..],
+            12..=19 if first.named => return 1,
             12..=19 => return self.try_window(1, sink).map_or(1, |()| 1),
             _ => return 1,
         };
@@ -567,6 +572,8 @@ mod tests {
             "41111111 11111111",
             "4000 0000 0000 0000 006",
             "(4111 1111 1111 1111)",
+            "4111 1111 1111 1111.Thanks",
+            "4111-1111-1111-1111.png",
             "pan=4111111111111111&cvv=123",
             "\"4111111111111111\"",
             "4111 1111 1111 1111.",
