@@ -85,6 +85,18 @@ impl Ledger {
         fates.values().filter(|fate| is_counted(**fate)).count()
     }
 
+    /// The reply codes of the refusals so far, and how many of each.
+    pub fn refusals(&self) -> BTreeMap<u16, usize> {
+        let fates = self.books.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut codes = BTreeMap::new();
+        for fate in fates.values() {
+            if let Fate::Refused(code) = fate {
+                *codes.entry(*code).or_default() += 1;
+            }
+        }
+        codes
+    }
+
     /// How many messages were acknowledged so far.
     pub fn acknowledged(&self) -> usize {
         self.count(|fate| fate == Fate::Acknowledged)

@@ -86,7 +86,8 @@ fn broken_base64_in_auth_is_a_syntax_error() {
         assert!(matches!(reply.code, 500 | 501 | 535), "{shown}: {reply}");
     }
     let mut client = Client::secured(relay.addr);
-    client.auth_plain(&format!("{APP}\r\n235 2.7.0 forged"), "x").expect(535);
+    let reply = client.auth_plain(&format!("{APP}\r\n235 2.7.0 forged"), "x");
+    assert!(matches!(reply.code, 501 | 535), "{reply}");
     let log = relay.log();
     assert!(!log.lines().any(|line| line.starts_with("235 2.7.0 forged")), "unescaped in the log");
 }

@@ -76,7 +76,7 @@ fn nonsense_instead_of_replies_is_survived() {
         (Phase::Mail, b"250".to_vec()),
         (Phase::Mail, b"999 what\r\n".to_vec()),
         (Phase::Rcpt, b"250-a\r\n251 b\r\n".to_vec()),
-        (Phase::Ehlo, b"250 \xff\xfe\xfd\r\n".to_vec()),
+        (Phase::Ehlo, b"250-\xff\xfe\xfd\r\n250 8BITMIME\r\n".to_vec()),
     ];
     for (phase, bytes) in nonsense {
         check(phase, 1, Act::Raw(bytes));
