@@ -701,14 +701,19 @@ impl Scan {
 }
 
 /// Runs recovery over hostile bytes: `data` is a choice byte and a whole segment file. Bit 0 of the
-/// choice configures a key, bit 1 makes all checksums right first. Must neither panic nor run out of memory, and what it recovers must be
-/// whole. The body of the fuzz target; the corpus is replayed by `cargo test`.
+/// choice configures a key, bit 1 makes all checksums right first. Must neither panic nor run out of
+/// memory, and what it recovers must be whole. The body of the fuzz target; the corpus is replayed
+/// by `cargo test`.
 pub fn fuzz_recover(data: &[u8]) {
     let Some((choice, file)) = data.split_first() else { return };
     let key = SpoolKey::from_bytes(&[7; 32]).ok().filter(|_| choice & 1 == 1);
     let salt = [0x11; SALT_BYTES];
-    let mut storage =
-        OneFile { name: segment_name(1, &salt), bytes: file.to_vec(), preserved: false };
+    let mut file = file.to_vec();
+    if choice & 2 != 0 {
+        mend_checksums(&mut file);
+    }
+    let name = segment_name(1, &salt);
+    let mut storage = OneFile { name, bytes: file.clone(), preserved: false };
     let settings = Settings { key: key.as_ref(), segment_bytes: file.len() as u64 };
     let Ok(recovery) = recover(&mut storage, &settings) else { return };
     assert!(recovery.report.damaged.is_empty() || storage.preserved, "damage is kept aside");
