@@ -101,7 +101,9 @@ pub struct IoOptions {
     /// Receive memory in bytes. 2 to 8 MiB stays in cache; 32 MiB cost 30 to 45 % more on 1 MiB
     /// messages.
     pub receive_memory_bytes: usize,
-    /// Length of one receive buffer in bytes, the most a [`Lease`] holds.
+    /// Length of one receive buffer in bytes, the most a [`Lease`] holds. Each chunk has a fixed cost:
+    /// with pipelined 4 KiB messages, 8 KiB buffers cost 40 % more CPU than 16 KiB, and 32 KiB cost 20 %
+    /// less; 64 KiB gained nothing more.
     pub receive_buffer_bytes: usize,
     /// Commit block memory in bytes: the bound on message content held in memory. The `uring` driver
     /// pins all of it at start where the limit on locked memory allows.
@@ -120,7 +122,7 @@ impl Default for IoOptions {
         Self {
             choice: Choice::Auto,
             receive_memory_bytes: 4 << 20,
-            receive_buffer_bytes: 16 << 10,
+            receive_buffer_bytes: 32 << 10,
             block_memory_bytes: 64 << 20,
             ring_entries: 1024,
             completion_factor: 4,

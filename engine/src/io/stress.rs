@@ -22,13 +22,16 @@ use tokio::task::{self, LocalSet};
 use tokio::time::{sleep, timeout};
 
 use super::conformance::{options, pair, pattern, run};
-use super::{Choice, File, FileMode, Io, IoOptions, Listener, Stream};
+use super::{Choice, DriverKind, File, FileMode, Io, IoOptions, Listener, Stream};
 
 /// Length of one seed's run.
 const RUN_MS: u64 = 1_000;
 
 /// A step that takes longer hangs. Generous: the machine may be busy.
 const WATCHDOG_S: u64 = 20;
+
+/// Tasks that use the file, each in places of its own.
+const LANES: u64 = 3;
 
 /// SplitMix64: the seed's stream of choices.
 #[derive(Clone)]
@@ -212,7 +215,7 @@ async fn visit(addr: SocketAddr, mut dice: Dice) {
 }
 
 /// Writes blocks and reads them back, some futures dropped.
-async fn use_file(io: Io, file: Rc<File>, lane: u64, mut dice: Dice, until: Instant) {
+async fn use_file(io: Io, file: Rc<File>, mut lane: u64, mut dice: Dice, until: Instant) {
     while Instant::now() < until {
         let bytes = 4096 << dice.below(5);
         let seed = dice.roll();
@@ -221,12 +224,11 @@ async fn use_file(io: Io, file: Rc<File>, lane: u64, mut dice: Dice, until: Inst
         let offset = lane << 20;
         if dice.one_in(4) {
             let limit = Duration::from_micros(dice.roll() % 300);
-            let dropped = timeout(limit, file.write(offset, vec![block])).await;
-            if dropped.is_err() {
-                // It runs on: nothing else may use the place until it is done.
-                watched("flush", file.flush()).await.unwrap();
-                sleep(Duration::from_millis(20)).await;
+            if timeout(limit, file.write(offset, vec![block])).await.is_err() {
+                // It runs on for as long as it takes: nothing else may use the place.
+                lane += LANES;
             }
+            watched("flush", file.flush()).await.unwrap();
             continue;
         }
         let (result, mut blocks) = watched("write", file.write(offset, vec![block])).await;
@@ -259,7 +261,7 @@ async fn chaos(io: Io, seed: u64) {
             }
         }));
     }
-    for lane in 0..3 {
+    for lane in 0..LANES {
         let dice = Dice(dice.roll());
         tasks.push(task::spawn_local(use_file(io.clone(), Rc::clone(&file), lane, dice, until)));
     }
@@ -278,7 +280,6 @@ fn chaos_on_tiny_rings() {
             let stats = io.stats();
             assert!(stats.buffers_exhausted > 0, "receives never starved: {stats:?}");
             assert!(stats.completion_overflows > 0, "completions never overflowed: {stats:?}");
-            assert!(stats.cancels > 0, "{stats:?}");
         });
     }
 }
@@ -378,7 +379,7 @@ async fn cancel_races(io: Io, seed: u64) {
             held.drain(..20);
         }
     }
-    assert!(completed > 0);
+    assert!(completed > 0 && (io.driver() == DriverKind::Epoll || io.stats().cancels > 0));
     drop(held);
     // The kernel's backlog may hold what nobody took.
     while let Ok(accepted) = timeout(Duration::from_millis(50), listener.accept()).await {

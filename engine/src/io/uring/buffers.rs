@@ -18,6 +18,9 @@ use crate::io::receive::ReceivePool;
 /// The one buffer group of a shard's ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
 
+/// Buffers are short when less than this share of them is with the kernel.
+const SHORT_SHARE: u32 = 4;
+
 /// Provided buffers of one ring.
 pub(super) struct BufferRing {
     /// Entries, shared with the kernel; declared before the pool, whose memory they name.
@@ -56,6 +59,11 @@ impl BufferRing {
     /// Buffers the kernel can still fill, as far as known.
     pub(super) fn with_kernel(&self) -> u32 {
         self.with_kernel
+    }
+
+    /// Whether less than a quarter of all buffers is with the kernel.
+    pub(super) fn is_short(&self) -> bool {
+        self.with_kernel < u32::from(self.pool.buffer_count()) / SHORT_SHARE
     }
 
     /// An owner of the shared entries, for leaking them.

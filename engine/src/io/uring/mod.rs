@@ -102,13 +102,13 @@ impl Ring {
     /// Changes the state, lets the driver submit what was pushed, then runs the aftermath.
     fn with<T>(&self, change: impl FnOnce(&mut Core, &mut Aftermath) -> T) -> T {
         let mut after = Aftermath::default();
-        let (value, pushed) = {
+        let (value, is_due) = {
             let core = &mut *self.core.borrow_mut();
             let value = change(core, &mut after);
-            (value, core.queue.has_submissions())
+            (value, core.is_due())
         };
         after.settle();
-        if pushed {
+        if is_due {
             self.bell.ring();
         }
         value

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -158,7 +159,16 @@ impl Core {
             || self.queue.has_submissions()
             || !self.overfull_receives.is_empty()
             || !self.overfull_accepts.is_empty()
-            || (!self.starved.is_empty() && self.pool.has_free())
+            || self.can_feed()
+    }
+
+    /// Whether the driver has cause to take a turn.
+    pub(super) fn is_due(&mut self) -> bool {
+        self.queue.has_submissions() || self.can_feed()
+    }
+
+    fn can_feed(&self) -> bool {
+        !self.starved.is_empty() && (self.buffers.with_kernel() > 0 || self.pool.has_free())
     }
 
     /// # Panics
@@ -204,12 +214,28 @@ impl Core {
         }
     }
 
-    /// Arms the multishot receive of a stream.
+    /// Asks for more of a stream, or puts it in line while others wait for a buffer.
     pub(super) fn arm_receive(&mut self, key: Key) {
+        if self.starved.is_empty() {
+            self.arm_receive_now(key);
+        } else {
+            self.starve(key);
+        }
+    }
+
+    /// Arms the receive of a stream: usually multishot; while buffers are short, for one chunk, since a
+    /// multishot receive takes as many as its peer fills, and leaves the next in line none.
+    fn arm_receive_now(&mut self, key: Key) {
+        let is_short = self.buffers.is_short();
         let Some(receive) = self.receives.get_mut(key) else { return };
-        debug_assert!(!receive.armed, "one multishot receive per stream");
+        debug_assert!(!receive.armed, "one receive per stream");
         receive.armed = true;
-        let entry = for_target!(receive.target, |descriptor| {
+        let entry = for_target!(receive.target, |descriptor| if is_short {
+            opcode::Recv::new(descriptor, ptr::null_mut(), 0)
+                .buf_group(BUFFER_GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT)
+        } else {
             opcode::RecvMulti::new(descriptor, BUFFER_GROUP).build()
         });
         self.in_flight += 1;
@@ -385,8 +411,7 @@ impl Core {
                 libc::ENOBUFS => {
                     self.stats.buffers_exhausted += 1;
                     if receive.wants_arming() {
-                        receive.starved = true;
-                        self.starved.push_back(key);
+                        self.starve(key);
                     }
                 }
                 // Called back, or to be tried again.
@@ -536,14 +561,24 @@ impl Core {
 
     /// Lets as many starved receives go on as there are buffers.
     fn feed_starved(&mut self) {
-        for _ in 0..self.buffers.with_kernel() {
+        let mut buffers = self.buffers.with_kernel();
+        while buffers > 0 {
             let Some(key) = self.starved.pop_front() else { return };
             let Some(receive) = self.receives.get_mut(key) else { continue };
             receive.starved = false;
             if receive.wants_arming() {
-                self.arm_receive(key);
+                self.arm_receive_now(key);
+                buffers -= 1;
             }
         }
+    }
+
+    /// Puts a receive in line for a buffer.
+    fn starve(&mut self, key: Key) {
+        let Some(receive) = self.receives.get_mut(key) else { return };
+        receive.starved = true;
+        self.starved.push_back(key);
+        self.pool.ring_when_returned(true);
     }
 
     fn fail(&mut self, error: io::Error, after: &mut Aftermath) {
