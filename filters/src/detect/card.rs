@@ -10,9 +10,9 @@
 //!
 //! # Invariants
 //! - Every byte advances the state machine or lies where no number can be, so that the cuts between
-//!   pieces change nothing. Blocks of [`BLOCK_BYTES`] with fewer than [`BLOCK_DIGITS_MIN`] digits
-//!   are stepped over: a number of at least 12 digits puts more than that into one block it touches,
-//!   and the machine starts at a neutral byte before such a block.
+//!   pieces change nothing. Blocks of [`BLOCK_BYTES`] in which no number can lie or end
+//!   ([`Blocks`]) are stepped over; before one in which it can, the machine starts at the last
+//!   neutral byte, and so ahead of the number.
 //! - State is fixed in size; a run of any length is resolved in a window.
 //!
 //! # Failures
@@ -23,12 +23,15 @@ use crate::detect::{Confidence, Detector, Sink};
 /// Bytes looked at together for the presence of digits.
 const BLOCK_BYTES: usize = 64;
 
-/// A number of 12 digits or more has at least half of them in one of the two blocks it touches.
-const BLOCK_DIGITS_MIN: u8 = 6;
+/// Digits in a block too few for half a number.
+const FEW_DIGITS: u8 = 5;
 
 /// Fewest and most digits of a number (ISO/IEC 7812-1 allows 19).
 const DIGITS_MIN: usize = 12;
 const DIGITS_MAX: usize = 19;
+
+/// Shortest number in bytes.
+const RUN_BYTES_MIN: u32 = 12;
 
 /// The length that stands for every longer group.
 const TOO_LONG: u8 = 20;
@@ -116,16 +119,18 @@ impl Cards {
     pub(crate) fn push(&mut self, text: &[u8], sink: &mut Sink<'_>) {
         let mut done = self.step(text, 0, 0, sink);
         let mut at = done;
-        while let Some(block) = text.get(at..at + BLOCK_BYTES) {
-            if digits_in(block) < BLOCK_DIGITS_MIN {
+        let mut blocks = Blocks::default();
+        while let Some(block) = text[at..].first_chunk() {
+            if !blocks.may_hold(block) {
                 at += BLOCK_BYTES;
                 continue;
             }
             let start = neutral_before(text, done, at);
             done = self.step(text, start, at + BLOCK_BYTES, sink);
             at = done;
+            blocks = Blocks::default();
         }
-        let start = neutral_before(text, done, at.min(text.len()));
+        let start = neutral_before(text, done, at);
         self.step(text, start, text.len(), sink);
     }
 
@@ -140,8 +145,14 @@ impl Cards {
     fn step(&mut self, text: &[u8], start: usize, end: usize, sink: &mut Sink<'_>) -> usize {
         let mut at = start;
         while at < text.len() && (at < end || !self.is_neutral()) {
-            self.byte(text[at], sink);
-            at += 1;
+            let digits = if self.lead_bytes == 0 { digits_at(&text[at..]) } else { 0 };
+            if digits > 0 {
+                self.digits(&text[at..at + digits], sink);
+                at += digits;
+            } else {
+                self.byte(text[at], sink);
+                at += 1;
+            }
         }
         at
     }
@@ -159,7 +170,7 @@ impl Cards {
             self.other(sink);
         }
         match class(byte) {
-            Class::Digit => self.digit(byte - b'0', sink),
+            Class::Digit => self.digits(&[byte], sink),
             Class::Letter => self.letter(sink),
             Class::Space => self.join(Join::Space, sink),
             Class::Hyphen => self.join(Join::Hyphen, sink),
@@ -181,7 +192,7 @@ impl Cards {
                 self.lead_bytes = 2;
                 return;
             }
-            (2, 0xEF, 0xBC, 0x90..=0x99) => return self.digit(byte - 0x90, sink),
+            (2, 0xEF, 0xBC, 0x90..=0x99) => return self.digits(&[byte - 0x90 + b'0'], sink),
             (2, 0xEF, 0xBC, 0xA1..=0xBA) | (2, 0xEF, 0xBD, 0x81..=0x9A) => {
                 return self.letter(sink);
             }
@@ -206,9 +217,9 @@ impl Cards {
         }
     }
 
-    fn digit(&mut self, digit: u8, sink: &mut Sink<'_>) {
+    fn digits(&mut self, digits: &[u8], sink: &mut Sink<'_>) {
         let (join, token) = match self.state {
-            State::Group => return self.run.digit(digit),
+            State::Group => return self.run.digits(digits),
             State::Joined(join) => (join, false),
             State::Clear => (Join::Nothing, false),
             State::Letters(_) | State::LettersJoined => (Join::Nothing, true),
@@ -219,7 +230,7 @@ impl Cards {
         self.run.begin(join, token);
         // Two letters may open an IBAN; its two check digits then end the group.
         self.run.iban |= self.state == State::Letters(2);
-        self.run.digit(digit);
+        self.run.digits(digits);
         self.state = State::Group;
     }
 
@@ -279,13 +290,15 @@ impl Run {
         self.count += 1;
     }
 
-    fn digit(&mut self, digit: u8) {
+    fn digits(&mut self, digits: &[u8]) {
         let group = &mut self.groups[self.count - 1];
-        if let Some(slot) = group.digits.get_mut(usize::from(group.len)) {
-            *slot = digit;
-            group.len += 1;
-        } else {
-            group.len = TOO_LONG;
+        let len = usize::from(group.len);
+        match group.digits.get_mut(len..len + digits.len()) {
+            Some(free) => {
+                free.copy_from_slice(digits);
+                group.len += u8::try_from(digits.len()).expect("at most DIGITS_MAX");
+            }
+            None => group.len = TOO_LONG,
         }
     }
 
@@ -321,6 +334,9 @@ impl Run {
             12..=19 => return self.try_window(1, sink).map_or(1, |()| 1),
             _ => return 1,
         };
+        if !self.begins_alone() {
+            return 1;
+        }
         let mut matching = widths.iter().filter(|grouping| self.is_grouped(grouping));
         let matching: [Option<usize>; 3] =
             std::array::from_fn(|_| matching.next().map(|grouping| grouping.len()));
@@ -341,15 +357,12 @@ impl Run {
         if !self.stands_alone(width) || self.groups[window.clone()].iter().any(|g| g.token) {
             return None;
         }
-        let mut number = [0; DIGITS_MAX];
-        let mut len = 0;
-        for group in &self.groups[window.clone()] {
-            let digits = &group.digits[..usize::from(group.len)];
-            number[len..len + digits.len()].copy_from_slice(digits);
-            len += digits.len();
+        let mut number = Number::default();
+        for group in self.groups[window.clone()].iter().rev() {
+            number.prepend(&group.digits[..usize::from(group.len)]);
         }
-        let confidence = check(&number[..len])?;
-        sink.value(Detector::CreditCard, confidence, key(&number[..len]));
+        let confidence = number.check()?;
+        sink.value(Detector::CreditCard, confidence, number.key());
         self.groups[window].iter_mut().for_each(|group| group.taken = true);
         Some(())
     }
@@ -357,16 +370,24 @@ impl Run {
     /// Whether the window's neighbours leave it a number of its own.
     fn stands_alone(&self, width: usize) -> bool {
         let first = &self.groups[self.next];
-        let left = match first.join {
+        let left = match width {
+            1 => !matches!(first.join, Join::Hyphen | Join::Dot),
+            _ => self.begins_alone(),
+        };
+        let after = self.groups[..self.count].get(self.next + width);
+        left && after.is_none_or(|group| group.join == Join::Space)
+    }
+
+    /// Whether a grouped number may begin at `next`: not as a column of a longer row.
+    fn begins_alone(&self) -> bool {
+        match self.groups[self.next].join {
             Join::Nothing => true,
             Join::Hyphen | Join::Dot => false,
             Join::Space => {
                 let before = &self.groups[self.next - 1];
-                width == 1 || before.taken || before.len != 4
+                before.taken || before.len != 4
             }
-        };
-        let after = self.groups[..self.count].get(self.next + width);
-        left && after.is_none_or(|group| group.join == Join::Space)
+        }
     }
 }
 
@@ -403,9 +424,59 @@ fn class(byte: u8) -> Class {
     CLASSES[usize::from(byte & 0x7F)]
 }
 
+/// How many ASCII digits `text` begins with.
+fn digits_at(text: &[u8]) -> usize {
+    text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len())
+}
+
+/// A look at one block after the other for where a number can be.
+#[derive(Default)]
+struct Blocks {
+    /// Most bytes of digits and separators that a number can have before this block.
+    tail: u32,
+}
+
+impl Blocks {
+    /// Whether a number may lie in `block` or end in it.
+    fn may_hold(&mut self, block: &[u8; BLOCK_BYTES]) -> bool {
+        // Of a number that reaches here from a block with few digits, most are here.
+        let tail = std::mem::replace(&mut self.tail, u32::from(FEW_DIGITS));
+        if digits_in(block) <= FEW_DIGITS && tail + u32::from(FEW_DIGITS) < RUN_BYTES_MIN {
+            return false;
+        }
+        if block.iter().any(|byte| *byte >= 0x80) {
+            // Digits and separators may be longer than a byte.
+            return true;
+        }
+        let digits = mask(block, |byte| byte.is_ascii_digit());
+        let joins = mask(block, |byte| matches!(byte, b' ' | b'-' | b'.'));
+        // A separator belongs to a run between two digits; what is outside may be one.
+        let run = digits | (joins & (digits << 1 | 1) & (digits >> 1 | 1 << 63));
+        self.tail = run.leading_ones();
+        let twos = run & run >> 1;
+        let fours = twos & twos >> 2;
+        let eights = fours & fours >> 4;
+        let twelves = eights & eights >> 4;
+        let head = run.trailing_ones();
+        twelves != 0 || (head > 0 && head + tail >= RUN_BYTES_MIN)
+    }
+}
+
+/// One bit a byte, the first byte lowest.
+fn mask(block: &[u8; BLOCK_BYTES], is: impl Fn(u8) -> bool) -> u64 {
+    /// Moves the lowest bits of eight bytes into the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let flags = block.map(|byte| u8::from(is(byte)));
+    let (eights, _) = flags.as_chunks();
+    eights
+        .iter()
+        .rev()
+        .fold(0, |mask, eight| mask << 8 | u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56)
+}
+
 /// Digits in a block; the first byte of every full-width digit (U+FF10..) counts as one.
-fn digits_in(block: &[u8]) -> u8 {
-    block.iter().map(|byte| u8::from(byte.wrapping_sub(b'0') < 10) + u8::from(*byte == 0xEF)).sum()
+fn digits_in(block: &[u8; BLOCK_BYTES]) -> u8 {
+    block.iter().map(|byte| u8::from(byte.is_ascii_digit()) + u8::from(*byte == 0xEF)).sum()
 }
 
 /// The last position in `from..=at` before which the text leaves nothing open, whatever came
@@ -431,24 +502,57 @@ fn neutral_before(text: &[u8], from: usize, at: usize) -> usize {
     from
 }
 
-/// Whether the digits are a card number, and how sure that is.
-fn check(number: &[u8]) -> Option<Confidence> {
-    let confidence = issuer(number)?;
-    let zeros_last = number.iter().rev().take_while(|digit| **digit == 0).count();
-    let all_same = number.iter().all(|digit| *digit == number[0]);
-    // Round numbers and fillers pass the check digit, but no issuer gives them out.
-    (zeros_last < 6 && !all_same && luhn(number)).then_some(confidence)
+/// The ASCII digits of a number, right-aligned behind zeros.
+struct Number {
+    digits: [u8; NUMBER_BYTES],
+    start: usize,
 }
 
-/// The check digit of ISO/IEC 7812-1 annex B.
-fn luhn(number: &[u8]) -> bool {
-    const DOUBLED: [u8; 10] = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9];
-    let sum: u32 = (number.iter().rev().enumerate())
-        .map(|(place, digit)| {
-            u32::from(if place % 2 == 0 { *digit } else { DOUBLED[usize::from(*digit)] })
-        })
-        .sum();
-    sum.is_multiple_of(10)
+/// Even, so that the digits to double have even places.
+const NUMBER_BYTES: usize = DIGITS_MAX + 1;
+
+impl Default for Number {
+    fn default() -> Self {
+        Self { digits: [b'0'; NUMBER_BYTES], start: NUMBER_BYTES }
+    }
+}
+
+impl Number {
+    fn prepend(&mut self, digits: &[u8]) {
+        let end = self.start;
+        self.start -= digits.len();
+        self.digits[self.start..end].copy_from_slice(digits);
+    }
+
+    /// Whether this is a card number, and how sure that is.
+    fn check(&self) -> Option<Confidence> {
+        let number = &self.digits[self.start..];
+        let confidence = issuer(number)?;
+        if !self.luhn() {
+            return None;
+        }
+        // Round numbers and fillers pass the check digit, but no issuer gives them out.
+        let is_round = number.ends_with(b"000000");
+        let all_same = number.iter().all(|digit| *digit == number[0]);
+        (!is_round && !all_same).then_some(confidence)
+    }
+
+    /// The check digit of ISO/IEC 7812-1 annex B.
+    fn luhn(&self) -> bool {
+        let mut sum = 0;
+        for (place, digit) in self.digits.iter().enumerate() {
+            let digit = digit - b'0';
+            let doubled = 2 * digit - 9 * u8::from(digit > 4);
+            sum += if place.is_multiple_of(2) { doubled } else { digit };
+        }
+        // At most 20 times 9, which fits a byte.
+        sum.is_multiple_of(10)
+    }
+
+    /// The number as an integer: 19 digits fit, and no issuer begins with zero.
+    fn key(&self) -> u64 {
+        self.digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))
+    }
 }
 
 /// Issuer ranges with the lengths in use. Everything but the common lengths is less sure: 13 digits
@@ -458,7 +562,8 @@ fn issuer(number: &[u8]) -> Option<Confidence> {
     if number.len() < DIGITS_MIN || number.len() > DIGITS_MAX {
         return None;
     }
-    let prefix = number[..4].iter().fold(0_u16, |value, digit| value * 10 + u16::from(*digit));
+    let prefix =
+        number[..4].iter().fold(0_u16, |value, digit| value * 10 + u16::from(digit - b'0'));
     match (prefix, number.len()) {
         // Visa
         (4000..=4999, 16) => Some(High),
@@ -478,11 +583,6 @@ fn issuer(number: &[u8]) -> Option<Confidence> {
         (5018 | 5020 | 5038 | 5893 | 6304 | 6759 | 6761 | 6762 | 6763, _) => Some(Medium),
         _ => None,
     }
-}
-
-/// The number as an integer: 19 digits fit, and no issuer begins with zero.
-fn key(number: &[u8]) -> u64 {
-    number.iter().fold(0, |value, digit| value * 10 + u64::from(*digit))
 }
 
 #[cfg(test)]

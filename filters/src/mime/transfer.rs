@@ -204,14 +204,18 @@ impl Quoted {
         let mut gathered = Gathered { bytes: [0; QUOTED_BYTES], fill: 0, out };
         while let [first, rest @ ..] = bytes {
             match (*self, *first) {
-                (Self::Text, _) => {
-                    let literal = memchr(b'=', bytes).unwrap_or(bytes.len());
-                    gathered.push(&bytes[..literal]);
-                    bytes = &bytes[literal..];
+                (Self::Text, b'=') => {
+                    bytes = gathered.escapes(bytes);
                     if let [b'=', rest @ ..] = bytes {
                         *self = Self::Escape;
                         bytes = rest;
                     }
+                    continue;
+                }
+                (Self::Text, _) => {
+                    let literal = memchr(b'=', bytes).unwrap_or(bytes.len());
+                    gathered.push(&bytes[..literal]);
+                    bytes = &bytes[literal..];
                     continue;
                 }
                 (Self::Escape | Self::Soft, b'\n') => *self = Self::Text,
@@ -258,12 +262,20 @@ impl Literal {
     }
 }
 
-fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        _ => digit - b'A' + 10,
+/// The value of a hexadecimal digit, either case; 0xFF for other bytes.
+static HEX: [u8; 256] = {
+    let mut table = [0xFF; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        table[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
     }
+    table
+};
+
+fn hex(digit: u8) -> u8 {
+    HEX[usize::from(digit)]
 }
 
 /// Short pieces gathered into long ones; long ones pass by.
@@ -285,6 +297,24 @@ impl<F: FnMut(&[u8])> Gathered<'_, F> {
         }
         self.bytes[self.fill..self.fill + piece.len()].copy_from_slice(piece);
         self.fill += piece.len();
+    }
+
+    /// Decodes a row of whole escapes and plain soft line breaks; gives what follows it.
+    fn escapes<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
+        while let [b'=', first, second, rest @ ..] = bytes {
+            let (high, low) = (HEX[usize::from(*first)], HEX[usize::from(*second)]);
+            if high | low <= 0x0F {
+                if self.fill == QUOTED_BYTES {
+                    self.flush();
+                }
+                self.bytes[self.fill] = high << 4 | low;
+                self.fill += 1;
+            } else if (*first, *second) != (b'\r', b'\n') {
+                break;
+            }
+            bytes = rest;
+        }
+        bytes
     }
 
     fn flush(&mut self) {

@@ -195,11 +195,22 @@ impl Walk {
         if self.open.is_empty() {
             return input.len();
         }
-        match dashes.find(input) {
-            Some(newline) => newline + 1,
-            None if input.ends_with(b"\n-") => input.len() - 1,
-            None => input.len(),
+        let mut from = 0;
+        while let Some(newline) = dashes.find(&input[from..]) {
+            from += newline + 1;
+            // A header section may end before this line and open more boundaries.
+            if matches!(self.state, State::Header) || self.may_be_delimiter(&input[from + 2..]) {
+                return from;
+            }
         }
+        if input.ends_with(b"\n-") { input.len() - 1 } else { input.len() }
+    }
+
+    /// Whether a line that goes on with `rest` after its dashes may be a delimiter.
+    fn may_be_delimiter(&self, rest: &[u8]) -> bool {
+        let may =
+            |level: &Level| rest.starts_with(&level.boundary) || level.boundary.starts_with(rest);
+        self.open.iter().any(may)
     }
 
     /// Deals with a line that begins with a dash. Gives the bytes taken, or `None` if all that was
