@@ -4,7 +4,7 @@
 //! the key that seals the spool, DKIM keys that do not exist yet. The configuration is checked
 //! before it is written, and nothing that exists is ever overwritten.
 
-mod plan;
+pub(super) mod plan;
 mod text;
 
 use std::fs;
@@ -19,7 +19,7 @@ use self::plan::{Plan, SigningKey};
 use super::files::{create_directory, create_private, create_public};
 use super::keys::new_key;
 use super::{Failure, GlobalOptions, prompt, surroundings};
-use crate::config;
+use crate::config::{self, Lane};
 use crate::io::tls::generate::self_signed;
 
 /// Arguments of `postern init`.
@@ -107,14 +107,38 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
              --app billing:PASSWORD:example.com",
         ));
     };
-    let plan = Plan::new(args)?;
-    let made = carry_out(&plan)?;
+    let (plan, made) = write(args, Extras::default())?;
     if options.json {
         println!("{:#}", made.as_json(&plan));
     } else {
         made.tell(&plan);
     }
     Ok(())
+}
+
+/// What no flag says, and the demonstration sets all the same.
+#[derive(Default)]
+pub(super) struct Extras {
+    /// One for each application, in order; those left out are `normal`.
+    pub(super) lanes: Vec<Lane>,
+    /// Where the log goes instead of standard error.
+    pub(super) log_file: Option<PathBuf>,
+    /// Most sessions to the next hop, per core.
+    pub(super) next_hop_sessions_max: Option<u32>,
+}
+
+/// Writes the configuration for a demonstration, and what it needs.
+///
+/// # Errors
+/// As [`execute`].
+pub(super) fn write_for_demo(args: &Args, extras: Extras) -> Result<(), Failure> {
+    write(args, extras).map(drop)
+}
+
+fn write(args: &Args, extras: Extras) -> Result<(Plan, Made), Failure> {
+    let plan = Plan::new(args)?.with(extras);
+    let made = carry_out(&plan)?;
+    Ok((plan, made))
 }
 
 impl Args {

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::{Args, HopTls, must_exist};
+use super::{Args, Extras, HopTls, must_exist};
 use crate::access::hash_password;
 use crate::command::Failure;
 use crate::command::prompt::{ask, ask_secret};
-use crate::config::{Network, NextHop, canonical_domain};
+use crate::config::{Lane, Network, NextHop, canonical_domain};
 
 /// A starting configuration before it is a text. All paths are absolute.
 pub(super) struct Plan {
@@ -34,6 +34,9 @@ pub(super) struct Plan {
     pub(super) cores: Vec<usize>,
     pub(super) has_filters: bool,
     pub(super) hold: bool,
+    /// Standard error where none is named.
+    pub(super) log_file: Option<PathBuf>,
+    pub(super) next_hop_sessions_max: Option<u32>,
 }
 
 pub(super) struct Listener {
@@ -47,6 +50,7 @@ pub(super) struct App {
     pub(super) password_hash: Option<String>,
     pub(super) domain: String,
     pub(super) networks: Vec<Network>,
+    pub(super) lane: Lane,
 }
 
 pub(super) struct SigningKey {
@@ -109,7 +113,19 @@ impl Plan {
             cores: args.cores.clone(),
             has_filters: !args.no_filters,
             hold: args.hold,
+            log_file: None,
+            next_hop_sessions_max: None,
         })
+    }
+
+    /// Adds what no flag says.
+    pub(super) fn with(mut self, extras: Extras) -> Self {
+        for (app, lane) in self.apps.iter_mut().zip(extras.lanes) {
+            app.lane = lane;
+        }
+        self.log_file = extras.log_file;
+        self.next_hop_sessions_max = extras.next_hop_sessions_max;
+        self
     }
 
     /// The key that seals the spool.
@@ -136,7 +152,13 @@ impl App {
             return Err(Failure::usage(text));
         };
         let domain = domain.into_owned();
-        Ok(Self { id: id.to_owned(), password_hash, domain, networks: Vec::new() })
+        Ok(Self {
+            id: id.to_owned(),
+            password_hash,
+            domain,
+            networks: Vec::new(),
+            lane: Lane::default(),
+        })
     }
 }
 
@@ -251,7 +273,7 @@ pub(super) fn ask_questions(args: &Args) -> Result<Args, Failure> {
 }
 
 /// 144 random bits in letters, digits, `-` and `_`.
-fn random_password() -> Result<Zeroizing<String>, Failure> {
+pub(in crate::command) fn random_password() -> Result<Zeroizing<String>, Failure> {
     let mut bytes = Zeroizing::new([0; 18]);
     let filled = SystemRandom::new().fill(&mut *bytes);
     filled.map_err(|_| Failure::problem("the system gives no random bytes"))?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::HopTls;
 use super::plan::{App, Listener, Plan, SigningKey};
+use crate::config::Lane;
 
 /// Writes the configuration down. `is_volatile` says that the directory lies in memory.
 pub(super) fn configuration(plan: &Plan, is_volatile: bool) -> String {
@@ -43,10 +44,13 @@ fn server(text: &mut String, plan: &Plan) {
     lines!(text, "# io_uring where the kernel allows it, else epoll.\nio = \"auto\"");
     lines!(text, "# Memory for messages, per core.\nmemory_mib = 64");
     lines!(text, "control_socket = {}", path(&plan.directory.join("control.sock")));
-    lines!(
-        text,
-        "# log = {{ format = \"json\", file = \"/var/log/postern.log\", level = \"info\" }}"
-    );
+    match &plan.log_file {
+        Some(file) => lines!(text, "log = {{ format = \"text\", file = {} }}", path(file)),
+        None => lines!(
+            text,
+            "# log = {{ format = \"json\", file = \"/var/log/postern.log\", level = \"info\" }}"
+        ),
+    }
 }
 
 fn listener(text: &mut String, plan: &Plan, listener: &Listener) {
@@ -82,7 +86,13 @@ fn app(text: &mut String, app: &App) {
     lines!(text, "# Envelope sender and From must be among these. Sub-domains are not included.");
     lines!(text, "senders = [{}]", quoted(&app.domain));
     lines!(text, "# recipients = [\"example.org\"]      # default: anybody");
-    lines!(text, "lane = \"normal\"                   # or \"urgent\" (login codes), \"bulk\"");
+    match app.lane {
+        Lane::Normal => lines!(
+            text,
+            "lane = \"normal\"                   # or \"urgent\" (login codes), \"bulk\""
+        ),
+        lane => lines!(text, "lane = \"{}\"", lane.name()),
+    }
     lines!(text, "# limits = {{ messages_per_minute = 600, sessions_max = 20 }}");
 }
 
@@ -128,6 +138,10 @@ fn route(text: &mut String, plan: &Plan) {
         HopTls::Require => ("require-verified", "mail waits where the certificate does not verify"),
     };
     lines!(text, "tls = \"{tls}\"  # {comment}");
+    if let Some(sessions_max) = plan.next_hop_sessions_max {
+        lines!(text, "# Few sessions at once, so that mail waits and the lanes show.");
+        lines!(text, "sessions_max = {sessions_max}");
+    }
     lines!(
         text,
         "# auth = {{ username = \"relay\", password_file = \"/etc/postern/smarthost.password\" }}"
