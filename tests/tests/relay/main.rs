@@ -4,6 +4,7 @@ mod access;
 mod content;
 mod cutoff;
 mod delivery;
+mod demo;
 mod lifecycle;
 mod memory;
 mod queue;

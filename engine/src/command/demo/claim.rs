@@ -77,13 +77,19 @@ impl Claim {
         Self { claim, ok: false, value: None, unit: "", detail: why.to_string() }
     }
 
-    /// As one line of at most [`COLUMNS`] characters.
-    fn line(&self, is_coloured: bool) -> String {
+    /// As a line; a detail that does not fit behind the number gets a line of its own.
+    pub(super) fn lines(&self, is_coloured: bool) -> String {
         let (mark, colour) = if self.ok { (" ok ", GREEN) } else { ("FAIL", RED) };
         let mark = if is_coloured { format!("{colour}{mark}{PLAIN}") } else { mark.to_owned() };
         let value = self.value.map_or_else(String::new, |value| value.to_string());
-        let rest = format!("{:37}{value:>6} {:6} {}", self.claim, self.unit, self.detail);
-        format!("{mark} {}", clipped(&rest, COLUMNS - MARK_COLUMNS))
+        let head = format!("{:CLAIM_COLUMNS$}{value:>5} {:5}", self.claim, self.unit);
+        let left = COLUMNS.saturating_sub(MARK_COLUMNS + head.chars().count() + 2);
+        if self.detail.chars().count() <= left {
+            return format!("{mark} {head}  {}", self.detail).trim_end().to_owned();
+        }
+        let indent = " ".repeat(MARK_COLUMNS + 2);
+        let detail = clipped(&self.detail, COLUMNS - indent.len());
+        format!("{mark} {}\n{indent}{detail}", head.trim_end())
     }
 }
 
@@ -105,7 +111,7 @@ impl Teller {
     /// Tells a claim.
     pub(super) fn claim(&mut self, claim: Claim) {
         if !self.is_silent {
-            say(&claim.line(self.is_coloured));
+            say(&claim.lines(self.is_coloured));
         }
         self.claims.push(claim);
     }
@@ -113,8 +119,13 @@ impl Teller {
     /// Tells a line between the claims.
     pub(super) fn note(&self, text: &str) {
         if !self.is_silent {
-            say(&clipped(text, COLUMNS));
+            say(text);
         }
+    }
+
+    /// Tells a line of a mail, as much of it as fits.
+    pub(super) fn quote(&self, text: &str) {
+        self.note(&clipped(&format!("       | {text}"), COLUMNS));
     }
 
     /// All claims, in order.
@@ -143,6 +154,8 @@ fn clipped(text: &str, columns: usize) -> String {
 const COLUMNS: usize = 100;
 /// The mark and the space behind it.
 const MARK_COLUMNS: usize = 5;
+/// The longest claim.
+const CLAIM_COLUMNS: usize = 38;
 
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[1;31m";

@@ -56,7 +56,7 @@ pub struct Args {
 pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
     let mut teller = Teller::new(options.json);
     teller.note(&format!(
-        "postern {} demonstration in {}; nothing leaves this machine\n",
+        "postern {} demonstration in {}; nothing leaves this machine",
         env!("CARGO_PKG_VERSION"),
         args.dir.display()
     ));
@@ -68,7 +68,7 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
     let failed = teller.claims().iter().filter(|claim| !claim.ok).count();
     if failed > 0 {
         let log = scene.folder.log();
-        scene.end();
+        scene.end()?;
         let all = teller.claims().len();
         let text = format!("{failed} of {all} claims do not hold; the log is {}", log.display());
         return Err(Failure::problem(text));
@@ -121,14 +121,9 @@ impl Scene {
     fn tell_start(&self, status: &Status, teller: &mut Teller) {
         let drivers: Vec<&str> = status.shards.iter().map(|shard| shard.io.as_str()).collect();
         let driver = drivers.first().copied().unwrap_or("nothing");
-        let addresses: Vec<_> = self.relay.addresses().iter().map(ToString::to_string).collect();
-        let detail = format!(
-            "{} on {} cores ({driver}); {}",
-            addresses.join(" and "),
-            status.shards.len(),
-            if self.folder.is_reused { "folder reused" } else { "folder, CA and keys made" }
-        );
-        teller.claim(Claim::time(LISTENS, !addresses.is_empty(), self.took, detail));
+        let folder = if self.folder.is_reused { "the folder is reused" } else { "CA, keys made" };
+        let detail = format!("{} cores, {driver}; {folder}", status.shards.len());
+        teller.claim(Claim::time(LISTENS, !drivers.is_empty(), self.took, detail));
         if driver == "epoll"
             && self.folder.snapshot.server.io == IoChoice::Auto
             && let Some(refusal) = ring_refusal()
@@ -199,7 +194,7 @@ fn next_steps(scene: &Scene, dir: &Path) -> Vec<String> {
     vec![
         "\nThe relay keeps running; Ctrl-C drains it. In another terminal:".to_owned(),
         format!(
-            "  swaks --server {address} --tls --auth-user {BILLING} --auth-password {password} \\"
+            "  swaks --server {address} --tls --auth-user {BILLING} --auth-password={password} \\"
         ),
         "    --from billing@example.com --to you@example.net".to_owned(),
         format!(
@@ -210,7 +205,7 @@ fn next_steps(scene: &Scene, dir: &Path) -> Vec<String> {
         format!("  postern cut {BILLING} --reason test --config {config}"),
         format!("  postern check --config {config}      (commented; try a mistake in it)"),
         format!(
-            "The log is {}; mail that arrives stays in memory. Passwords: {}/passwords.toml",
+            "The log is {}; passwords are in {}/passwords.toml",
             folder.log().display(),
             dir.display()
         ),
@@ -222,3 +217,6 @@ const PREPARED: &str = "the story can begin";
 
 /// As in the documentation's examples, where they are free.
 const PORTS: Ports = [2525, 4650, 2526];
+
+#[cfg(test)]
+mod tests;

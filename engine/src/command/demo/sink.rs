@@ -63,11 +63,6 @@ impl Sink {
         self.shared.delay_ms.store(delay_ms, Ordering::Relaxed);
     }
 
-    /// What arrived for recipients that `is_meant` takes, in order of arrival.
-    pub(super) fn arrived(&self, is_meant: impl Fn(&str) -> bool) -> Vec<Arrived> {
-        select(&self.shared.kept(), &is_meant)
-    }
-
     /// Waits until `count` messages arrived for such recipients; what there is when `patience` is
     /// over.
     pub(super) fn wait_for(
@@ -80,9 +75,9 @@ impl Sink {
         let waited = self
             .shared
             .arrival
-            .wait_timeout_while(kept, patience, |kept| select(kept, &is_meant).len() < count);
+            .wait_timeout_while(kept, patience, |kept| meant(kept, &is_meant).count() < count);
         let (kept, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        select(&kept, &is_meant)
+        meant(&kept, &is_meant).cloned().collect()
     }
 }
 
@@ -121,9 +116,11 @@ impl Shared {
     }
 }
 
-fn select(kept: &VecDeque<Arrived>, is_meant: &impl Fn(&str) -> bool) -> Vec<Arrived> {
-    let is_for = |arrived: &&Arrived| arrived.recipients.iter().any(|path| is_meant(path));
-    kept.iter().filter(is_for).cloned().collect()
+fn meant<'a>(
+    kept: &'a VecDeque<Arrived>,
+    is_meant: &impl Fn(&str) -> bool,
+) -> impl Iterator<Item = &'a Arrived> {
+    kept.iter().filter(|arrived| arrived.recipients.iter().any(|path| is_meant(path)))
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {

@@ -53,12 +53,9 @@ impl Record {
             return Err(format!("{} signatures instead of one", outputs.len()));
         };
         match (output.result(), output.signature()) {
-            (DkimResult::Pass, Some(signature)) => Ok(format!(
-                "d={} s={}, {} header fields and the body",
-                signature.d,
-                signature.s,
-                signature.h.len()
-            )),
+            (DkimResult::Pass, Some(signature)) => {
+                Ok(format!("d={} s={}, {} fields", signature.d, signature.s, signature.h.len()))
+            }
             (result, _) => Err(format!("dkim={result}")),
         }
     }
