@@ -16,6 +16,9 @@ use crate::message::{Mail, Seed, added_fields, number_of};
 use crate::relay::{RECIPIENT, SENDER};
 use crate::sink::Received;
 
+/// How long a client waits after a refusal.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
+
 /// What the client of a message knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -234,10 +237,15 @@ fn run_session(addr: SocketAddr, ledger: &Ledger, is_over: &AtomicBool, pause: D
         let number = ledger.begin();
         let Ok(reply) = client.try_submit(&Ledger::mail(number)) else { return };
         ledger.note(number, fate_of(&reply));
-        if !reply.is_positive() && client.try_command("RSET").is_err() {
+        if reply.is_positive() {
+            std::thread::sleep(pause);
+            continue;
+        }
+        // Who is told to come back later does not come back at once.
+        std::thread::sleep(REFUSED_PAUSE.max(pause));
+        if client.try_command("RSET").is_err() {
             return;
         }
-        std::thread::sleep(pause);
     }
     // The relay may be gone.
     client.try_command("QUIT").ok();

@@ -55,11 +55,19 @@ fn content(number: u64, from: &str, to: &str, bytes: usize) -> Vec<u8> {
             2 => text.extend_from_slice("caf\u{e9} \u{2192} \u{65e5}\u{672c}\r\n".as_bytes()),
             3 => text.extend_from_slice(b"\r\n"),
             _ => text
-                .extend_from_slice(format!("line {:016x} of {number}\r\n", seed.next()).as_bytes()),
+                .extend_from_slice(format!("line {} of {number}\r\n", word(&mut seed)).as_bytes()),
         }
     }
     text.extend_from_slice(format!("end of {number}\r\n").as_bytes());
     text
+}
+
+/// Sixteen letters: digits at random would now and then be a valid card number.
+fn word(seed: &mut Seed) -> String {
+    let bits = seed.next();
+    (0..16)
+        .map(|at| char::from(b'a' + u8::try_from(bits >> (4 * at) & 15).expect("below 16")))
+        .collect()
 }
 
 /// The number a message carries, read from its header section.

@@ -55,7 +55,9 @@ impl Signer {
             assert!(!self.dkimpy(&changed), "dkimpy accepts a changed body");
             assert!(!self.dkimpy(&second_author), "dkimpy accepts a second author");
         }
-        if tool::have(&["opendkim"]) {
+        // Its test mode ends the header section with the first line of the body, so it sees none
+        // where there is no body.
+        if body < message.len() && tool::have(&["opendkim"]) {
             assert!(self.opendkim(message), "OpenDKIM refuses\n{}", message.escape_ascii());
             assert!(!self.opendkim(&changed), "OpenDKIM accepts a changed body");
         }
@@ -83,7 +85,7 @@ impl Signer {
         verify.arg("-x").arg(&conf).arg("-t").arg(&mail).arg("-v");
         let ran = tool::run(&mut verify, b"", 60);
         let said = format!("{}{}", ran.out, ran.err);
-        assert!(said.contains("verification"), "no verdict: {said}");
+        assert!(said.contains("verification"), "no verdict: {said}\n{}", message.escape_ascii());
         ran.success && said.contains("succeeded")
     }
 }
