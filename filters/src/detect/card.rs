@@ -134,6 +134,16 @@ impl Cards {
         self.step(text, start, text.len(), sink);
     }
 
+    /// Takes the rest of a text and ends it.
+    pub(crate) fn push_last(&mut self, text: &[u8], sink: &mut Sink<'_>) {
+        // Most header fields are short and hold few digits.
+        let digits = || text.chunks(BLOCK_BYTES).map(|block| usize::from(digits_in(block)));
+        if !self.is_neutral() || digits().sum::<usize>() >= DIGITS_MIN {
+            self.push(text, sink);
+            self.end(sink);
+        }
+    }
+
     /// Ends the text: what follows is unrelated.
     pub(crate) fn end(&mut self, sink: &mut Sink<'_>) {
         self.other(sink);
@@ -475,7 +485,8 @@ fn mask(block: &[u8; BLOCK_BYTES], is: impl Fn(u8) -> bool) -> u64 {
 }
 
 /// Digits in a block; the first byte of every full-width digit (U+FF10..) counts as one.
-fn digits_in(block: &[u8; BLOCK_BYTES]) -> u8 {
+fn digits_in(block: &[u8]) -> u8 {
+    debug_assert!(block.len() <= BLOCK_BYTES, "the sum fits a byte");
     block.iter().map(|byte| u8::from(byte.is_ascii_digit()) + u8::from(*byte == 0xEF)).sum()
 }
 

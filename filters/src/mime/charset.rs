@@ -13,10 +13,14 @@
 use encoding_rs::{Decoder, Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 /// Bytes decoded together where text is not ASCII.
-const PIECE_BYTES: usize = 512;
+const PIECE_BYTES: usize = 1024;
 
 /// Output for a piece: `encoding_rs` needs at most three bytes for one, and a few more at the end.
 const DECODED_BYTES: usize = 3 * PIECE_BYTES + 64;
+
+/// Bytes in which ASCII is looked for at a time: looking further, again after each piece, would make
+/// the cost quadratic.
+const WINDOW_BYTES: usize = 4096;
 
 /// Shortest stretch of ASCII that is worth passing by.
 const ASCII_BYTES_MIN: usize = 48;
@@ -111,9 +115,14 @@ impl Charset {
         };
         let mut decoded = [0; DECODED_BYTES];
         while !bytes.is_empty() {
-            let ascii = decoder
-                .latin1_byte_compatible_up_to(bytes)
-                .map_or(0, |up_to| Encoding::ascii_valid_up_to(&bytes[..up_to]));
+            let window = &bytes[..bytes.len().min(WINDOW_BYTES)];
+            let ascii = ascii_up_to(window);
+            // In the others ASCII may be the rest of a character, and in ISO-2022-JP a whole one.
+            let ascii = if decoder.encoding().is_single_byte() {
+                ascii
+            } else {
+                decoder.latin1_byte_compatible_up_to(&window[..ascii]).unwrap_or(0)
+            };
             if ascii >= ASCII_BYTES_MIN || ascii == bytes.len() {
                 out(&bytes[..ascii]);
                 bytes = &bytes[ascii..];
@@ -125,6 +134,14 @@ impl Charset {
             bytes = &bytes[read..];
         }
     }
+}
+
+/// How many ASCII bytes `bytes` begins with. The one of `encoding_rs` looks at 16 bytes at a time.
+fn ascii_up_to(bytes: &[u8]) -> usize {
+    let (blocks, _) = bytes.as_chunks::<64>();
+    let whole = 64 * blocks.iter().take_while(|block| block.is_ascii()).count();
+    let rest = bytes[whole..].iter().take_while(|byte| byte.is_ascii()).count();
+    whole + rest
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! None.
 
 use encoding_rs::Encoding;
-use memchr::memmem;
+use memchr::{memchr_iter, memmem};
 
 use crate::mime::transfer::Transfer;
 
@@ -260,7 +260,9 @@ fn percent_decoded(text: &[u8], initial: bool) -> Vec<u8> {
 /// An unstructured value with its encoded words (RFC 2047) decoded to UTF-8; white space between
 /// two of them is dropped (section 6.2). `None` if there is none in it.
 pub(crate) fn decoded_words(value: &[u8]) -> Option<Vec<u8>> {
-    memmem::find(value, b"=?")?;
+    if !memchr_iter(b'?', value).any(|mark| value[..mark].ends_with(b"=")) {
+        return None;
+    }
     let mut decoded = Vec::with_capacity(value.len());
     let mut rest = value;
     let mut after_word = false;

@@ -630,14 +630,13 @@ impl Header {
         self.cr = false;
         match self.field {
             Field::Machine => return,
-            Field::Text => look_at(&self.value, cards, sink),
+            Field::Text => look_at_last(&self.value, cards, sink),
             Field::Disposition => {
-                look_at(&self.value, cards, sink);
+                look_at_last(&self.value, cards, sink);
                 self.understand(sink);
             }
             Field::ContentType | Field::TransferEncoding => self.understand(sink),
         }
-        cards.end(sink);
         self.value.clear();
         self.field = Field::Machine;
     }
@@ -679,5 +678,13 @@ fn look_at(value: &[u8], cards: &mut Cards, sink: &mut Sink<'_>) {
     match field::decoded_words(value) {
         Some(decoded) => cards.push(&decoded, sink),
         None => cards.push(value, sink),
+    }
+}
+
+/// The same for the last piece of a value.
+fn look_at_last(value: &[u8], cards: &mut Cards, sink: &mut Sink<'_>) {
+    match field::decoded_words(value) {
+        Some(decoded) => cards.push_last(&decoded, sink),
+        None => cards.push_last(value, sink),
     }
 }
