@@ -11,6 +11,7 @@ pub mod deliver;
 pub mod event;
 pub mod intake;
 pub mod io;
+pub mod order;
 pub mod queue;
 pub mod route;
 pub mod shard;

@@ -14,6 +14,7 @@
 
 mod author;
 mod budget;
+pub mod desk;
 mod identity;
 mod password;
 mod refusal;

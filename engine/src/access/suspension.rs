@@ -9,6 +9,10 @@
 //!
 //! Cost: [`Suspensions::is_cut`] is an atomic load and a hash look-up, without a lock, so that it
 //! can be asked for each command.
+#![allow(
+    clippy::disallowed_types,
+    reason = "a cut is written by the control thread, never by a shard"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};

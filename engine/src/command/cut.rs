@@ -1,7 +1,7 @@
 //! `postern cut`: one application off at once, everywhere, durably.
 
 use super::{Failure, GlobalOptions, actor};
-use crate::control::order::{Answer, Request};
+use crate::order::{Answer, Request};
 
 /// Arguments of `postern cut`.
 #[derive(Debug, clap::Args)]

@@ -16,7 +16,7 @@ pub mod init;
 pub mod keys;
 mod prompt;
 pub mod queue;
-mod relay;
+pub mod relay;
 pub mod restore;
 pub mod run;
 pub mod status;
@@ -32,7 +32,7 @@ use clap::{Args, Parser, Subcommand};
 use self::surroundings::surroundings;
 use crate::config::{self, Loaded, Report};
 use crate::control::client;
-use crate::control::order::{Answer, Request};
+use crate::order::{Answer, Request};
 
 /// A secure relay for the mail that applications send.
 #[derive(Debug, Parser)]

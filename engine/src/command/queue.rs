@@ -1,7 +1,7 @@
 //! `postern queue`: looks at queued mail, and changes its fate.
 
 use super::{Failure, GlobalOptions};
-use crate::control::order::{self, Answer, Request};
+use crate::order::{self, Answer, Request};
 
 /// Arguments of `postern queue`.
 #[derive(Debug, clap::Args)]

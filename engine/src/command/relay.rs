@@ -16,12 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::access::desk::{self, PasswordClerk};
 use crate::access::{self, Suspensions, Usage};
 use crate::config::{self, Snapshot};
-use crate::control::password::{self, PasswordClerk};
 use crate::control::socket::ControlSocket;
 use crate::control::{Control, ControlOptions};
 use crate::event::{Format, Level, Log, LogOptions, LogWriter, Target};
+use crate::shard::order::{Order, ShardLine};
 use crate::shard::policy::{Policy, PolicyError};
 use crate::shard::{self, ShardHandle, ShardOptions, StartError};
 
@@ -98,9 +99,9 @@ impl Relay {
             usage: Usage::new(began),
             log: log.clone(),
         };
-        let (desk, clerk) = password::desk(access::check_password);
-        let shards = start_shards(&parts, &desk)?;
-        drop(desk);
+        let (passwords, clerk) = desk::desk(access::check_password);
+        let shards = start_shards(&parts, &passwords)?;
+        drop(passwords);
         let (stop, stops) = mpsc::unbounded_channel();
         let lines = shards.iter().map(|shard| shard.line.clone()).collect();
         let (bound, outcome) = channel();
@@ -179,7 +180,7 @@ fn first(outcome: &Receiver<Result<(), RelayError>>) -> Result<(), RelayError> {
 /// first got, so that a port 0 becomes the same port for all.
 fn start_shards(
     parts: &Parts,
-    passwords: &password::PasswordDesk,
+    passwords: &desk::PasswordDesk,
 ) -> Result<Vec<ShardHandle>, RelayError> {
     let cores = &parts.snapshot.server.cores;
     let mut shards: Vec<ShardHandle> = Vec::with_capacity(cores.len());
@@ -215,7 +216,7 @@ fn end_shards(shards: Vec<ShardHandle>) {
     for shard in shards {
         // Twice means: now.
         for _ in 0..2 {
-            drop(shard.line.orders.send(crate::control::order::Order::Drain));
+            drop(shard.line.orders.send(Order::Drain));
         }
         _ = shard.join();
     }
@@ -224,7 +225,7 @@ fn end_shards(shards: Vec<ShardHandle>) {
 /// The control thread: binds the socket, says so, and serves until told to stop.
 fn control(
     parts: Parts,
-    lines: Vec<crate::control::ShardLine>,
+    lines: Vec<ShardLine>,
     clerk: PasswordClerk,
     stops: mpsc::UnboundedReceiver<Stop>,
     began: Instant,
@@ -252,6 +253,7 @@ fn control(
                 shards: lines,
                 suspensions: parts.suspensions,
                 snapshot: parts.snapshot,
+                usage: parts.usage,
                 reload: Box::new(move || reload(&file)),
                 log: parts.log,
             },

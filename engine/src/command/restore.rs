@@ -1,7 +1,7 @@
 //! `postern restore`: undoes a cut.
 
 use super::{Failure, GlobalOptions, actor};
-use crate::control::order::{Answer, Request};
+use crate::order::{Answer, Request};
 
 /// Arguments of `postern restore`.
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Failure, GlobalOptions};
-use crate::control::order::{Answer, Request};
+use crate::order::{Answer, Request};
 
 /// Arguments of `postern status`.
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::order::{Answer, Request};
+use crate::order::{Answer, Request};
 
 /// Why a running relay could not be asked.
 #[derive(Debug)]

@@ -3,9 +3,7 @@
 //! It asks the shards by channel and never touches what they own.
 
 pub mod client;
-pub mod order;
-pub mod password;
 mod runtime;
 pub mod socket;
 
-pub use runtime::{Control, ControlOptions, Reload, ShardLine};
+pub use runtime::{Control, ControlOptions, Reload};

@@ -11,23 +11,15 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::order::{
-    Answer, CutCore, CutReport, Filter, Listed, Order, Request, ShardStatus, Shown, Status,
-};
 use super::socket::Operator;
-use crate::access::Suspensions;
+use crate::access::{Suspensions, Usage};
 use crate::config::Snapshot;
 use crate::event::{Event, Level, Log};
+use crate::order::{
+    Answer, CutCore, CutReport, Filter, Listed, Request, ShardStatus, Shown, Status,
+};
+use crate::shard::order::{Order, ShardLine};
 use crate::shard::policy::Policy;
-
-/// The way to one shard.
-#[derive(Debug, Clone)]
-pub struct ShardLine {
-    /// Its index.
-    pub index: usize,
-    /// Its orders.
-    pub orders: mpsc::UnboundedSender<Order>,
-}
 
 /// Reads the configuration again: a new policy and its warnings, or the rendered errors.
 pub type Reload = Box<dyn Fn() -> Result<(Arc<Policy>, Vec<String>), String>>;
@@ -40,6 +32,8 @@ pub struct ControlOptions {
     pub suspensions: Arc<Suspensions>,
     /// The configuration at start.
     pub snapshot: Arc<Snapshot>,
+    /// What the applications use of their budgets.
+    pub usage: Arc<Usage>,
     /// How to read it again.
     pub reload: Reload,
     /// Where to say what was done.
@@ -96,6 +90,7 @@ impl Control {
             }
         };
         self.ask_all(|done| Order::Configure(Arc::clone(&policy), done)).await;
+        self.options.usage.retain(&policy.snapshot.access);
         self.snapshot.replace(Arc::clone(&policy.snapshot));
         self.options.log.reopen();
         self.options.log.notice(Level::Info, "configuration and certificates reloaded");

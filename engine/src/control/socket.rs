@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::order::{Answer, Request};
+use crate::order::{Answer, Request};
 
 /// Answers requests; implemented by the control runtime.
 pub trait Operator {

@@ -36,7 +36,6 @@ use self::outbound::RouteSetup;
 use self::pool::Pool;
 use self::progress::{Progress, Standing};
 use self::signing::{KeyError, SigningKeys};
-use crate::access::Suspensions;
 use crate::event::{Attempt, Event, Level, Log};
 use crate::intake::meta::Meta;
 use crate::io::Io;
@@ -74,8 +73,8 @@ pub struct DispatchOptions<C> {
     pub log: Log,
     /// What it counts.
     pub counters: C,
-    /// Who is cut.
-    pub suspensions: Arc<Suspensions>,
+    /// The applications that are cut: their mail is frozen.
+    pub frozen: Vec<String>,
     /// The signing backend, with the setup's keys loaded.
     pub signer: Box<dyn BatchSigner>,
     /// What deliveries are made by.
@@ -176,8 +175,8 @@ impl Dispatch {
             in_progress: Cell::new(0),
             last_out: RefCell::default(),
         });
-        for (app, _) in options.suspensions.reasons() {
-            dispatch.freeze(&app);
+        for app in &options.frozen {
+            dispatch.freeze(app);
         }
         for recovered in options.recovered {
             dispatch.take_over(recovered);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::progress::Standing;
 use super::{Dispatch, Message};
-use crate::control::order::{Filter, Listed, Shown, ShownRecipient};
 use crate::event::Level;
+use crate::order::{Filter, Listed, Shown, ShownRecipient};
 use crate::queue::{self, Cursor, LANES, MessageKey, State, View};
 use crate::spool::MessageId;
 

@@ -228,10 +228,7 @@ impl Desk {
         let identity = self.active_identity()?;
         let Some(transaction) = &self.transaction else { return Err(OUT_OF_ORDER) };
         let count = transaction.envelope.recipients.len();
-        let mailbox = match recipient.forward_path.mailbox() {
-            Some(mailbox) => mailbox,
-            None => return Err(NO_POSTMASTER),
-        };
+        let Some(mailbox) = recipient.forward_path.mailbox() else { return Err(NO_POSTMASTER) };
         let accepted = u32::try_from(count).unwrap_or(u32::MAX);
         identity.recipient(mailbox.as_str(), accepted).map_err(reply_of)?;
         if self.shard.route_for(mailbox.domain()).is_none() {

@@ -20,13 +20,15 @@ use crate::io::{Listener, Stream};
 
 /// What a listener's sessions share; replaced by a reload, for sessions that begin later.
 pub(super) struct ListenerState {
+    /// As it is configured.
+    pub(super) address: SocketAddr,
     policy: RefCell<ListenerPolicy>,
     sessions: Cell<usize>,
 }
 
 impl ListenerState {
     pub(super) fn new(policy: ListenerPolicy) -> Self {
-        Self { policy: RefCell::new(policy), sessions: Cell::new(0) }
+        Self { address: policy.address, policy: RefCell::new(policy), sessions: Cell::new(0) }
     }
 
     pub(super) fn configure(&self, policy: ListenerPolicy) {

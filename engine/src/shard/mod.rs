@@ -12,6 +12,7 @@
 mod counters;
 mod desk;
 mod listener;
+pub mod order;
 mod orders;
 pub mod policy;
 mod roster;
@@ -28,9 +29,9 @@ use self::listener::ListenerState;
 use self::policy::Policy;
 use self::roster::Roster;
 pub use self::start::{ShardHandle, ShardOptions, StartError, start};
+use crate::access::desk::PasswordDesk;
 use crate::access::{Budgets, Suspensions, Verifier};
 use crate::config::{Route, Snapshot};
-use crate::control::password::PasswordDesk;
 use crate::deliver::Dispatch;
 use crate::event::Log;
 use crate::io::Io;

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Shard;
+use super::order::Order;
 use super::policy::Policy;
 use super::roster::SessionOrder;
-use crate::control::order::{CutShare, Order, ShardStatus};
 use crate::event::Level;
+use crate::order::{CutShare, ShardStatus};
 use crate::spool::Health;
 
 /// Does what is ordered. An asker that is gone needs no answer.
@@ -33,7 +34,7 @@ pub(super) fn carry_out(shard: &Rc<Shard>, order: Order) {
         Order::Drop(filter, answer) => drop(answer.send(shard.dispatch.discard(&filter))),
         Order::Configure(policy, answer) => {
             configure(shard, &policy);
-            drop(answer.send(()));
+            _ = answer.send(());
         }
         // The serving loop takes this one itself.
         Order::Drain => {}
@@ -42,8 +43,15 @@ pub(super) fn carry_out(shard: &Rc<Shard>, order: Order) {
 
 /// New sessions and new deliveries go by the new policy; what runs goes on by the old one.
 fn configure(shard: &Rc<Shard>, policy: &Arc<Policy>) {
-    for (state, listener) in shard.listeners.borrow().iter().zip(&policy.listeners) {
-        state.configure(listener.clone());
+    for state in shard.listeners.borrow().iter() {
+        let configured = policy.listeners.iter().find(|listener| listener.address == state.address);
+        match configured {
+            Some(listener) => state.configure(listener.clone()),
+            None => shard.log.notice(
+                Level::Warn,
+                format!("{} is listened on until the relay is restarted", state.address),
+            ),
+        }
     }
     if let Err(error) = shard.dispatch.configure(policy.delivery_setup()) {
         shard.log.notice(Level::Error, format!("{error}; the old keys stay in use"));

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Policy {
 /// What sessions of one listener share.
 #[derive(Clone)]
 pub struct ListenerPolicy {
+    /// As it is configured.
+    pub address: SocketAddr,
     /// For the state machine.
     pub options: Arc<ServerOptions>,
     /// The TLS configuration, where there is TLS.
@@ -166,6 +169,7 @@ fn listeners(
         };
         let shards = u32::try_from(snapshot.server.cores.len()).unwrap_or(u32::MAX);
         policies.push(ListenerPolicy {
+            address: listener.address,
             options: Arc::new(server_options(snapshot, listener)),
             tls,
             is_implicit: matches!(listener.tls, ListenerTls::Implicit(_)),

@@ -24,15 +24,15 @@ use super::listener::{self, ListenerState};
 use super::policy::Policy;
 use super::roster::{Roster, SessionOrder};
 use super::{Shard, orders};
+use crate::access::desk::PasswordDesk;
 use crate::access::{Budgets, Suspensions, Usage, Verifier};
 use crate::config::{IoChoice, Snapshot};
-use crate::control::ShardLine;
-use crate::control::order::Order;
-use crate::control::password::PasswordDesk;
 use crate::deliver::signing::KeyError;
 use crate::deliver::{Dispatch, DispatchOptions};
 use crate::event::{Level, Log};
 use crate::io::{Choice, Io, IoOptions, IoRefused, Listener};
+use crate::shard::order::Order;
+use crate::shard::order::ShardLine;
 use crate::spool::{self, RecoveryReport, SpoolError, SpoolKey, SpoolOptions};
 
 /// What a shard is started with.
@@ -196,7 +196,7 @@ async fn open(options: &ShardOptions) -> Result<(Rc<Shard>, Vec<Listener>), Star
         spool: spool.clone(),
         log: log.clone(),
         counters: Rc::clone(&counters),
-        suspensions: Arc::clone(&options.suspensions),
+        frozen: options.suspensions.reasons().into_keys().collect(),
         signer,
         setup: options.policy.delivery_setup(),
         recovered,

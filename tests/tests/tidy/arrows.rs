@@ -11,17 +11,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("access", &["config"]),
     ("command", ANY),
     ("config", &[]),
-    ("control", &["access", "config", "event"]),
-    ("deliver", &["config", "event", "io", "queue", "route", "spool"]),
+    ("control", &["access", "config", "event", "order", "shard"]),
+    ("deliver", &["config", "event", "intake", "io", "order", "queue", "route", "spool"]),
     ("event", &[]),
     ("intake", &["access", "config", "event", "spool"]),
     ("io", &[]),
+    ("order", &[]),
     ("queue", &[]),
-    ("route", &["config"]),
+    ("route", &["config", "io"]),
     (
         "shard",
         &[
-            "access", "config", "control", "deliver", "event", "intake", "io", "queue", "route",
+            "access", "config", "deliver", "event", "intake", "io", "order", "queue", "route",
             "spool",
         ],
     ),
@@ -30,8 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// `command` starts everything, so it may name everything.
 const ANY: &[&str] = &[
-    "access", "config", "control", "deliver", "event", "intake", "io", "queue", "route", "shard",
-    "spool",
+    "access", "config", "control", "deliver", "event", "intake", "io", "order", "queue", "route",
+    "shard", "spool",
 ];
 
 /// The packages that must stay pure, and what of ours they may name.

@@ -21,8 +21,8 @@ use crate::command::init::{self, Extras, HopTls};
 use crate::command::{Failure, load, surroundings};
 use crate::config::{Lane, Snapshot};
 use crate::control::client;
-use crate::control::order::{Answer, Request};
 use crate::io::tls::generate::Authority;
+use crate::order::{Answer, Request};
 
 /// A folder that is ready to be used.
 pub(super) struct Folder {

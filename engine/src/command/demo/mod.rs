@@ -31,9 +31,9 @@ use super::relay::Relay;
 use super::{Failure, GlobalOptions};
 use crate::config::IoChoice;
 use crate::control::client::ask;
-use crate::control::order::{Answer, Request, Status};
 use crate::io::tls::{Roots, Verify, client_config};
 use crate::io::{Choice, Io, IoOptions};
+use crate::order::{Answer, Request, Status};
 
 /// Arguments of `postern demo`.
 #[derive(Debug, clap::Args)]

@@ -18,7 +18,7 @@ use super::sink::{Arrived, Sink};
 use super::verify::Record;
 use crate::command::Failure;
 use crate::control::client;
-use crate::control::order::{Answer, CutReport, Request};
+use crate::order::{Answer, CutReport, Request};
 
 /// What the story is played with.
 pub(super) struct Stage<'a> {

@@ -1,16 +1,11 @@
 //! What an operator can ask of a running relay, and what the relay answers.
 //!
-//! A [`Request`] comes as one JSON line over the control socket and is answered by one JSON line.
-//! What a shard has a share in goes to every shard as an [`Order`]; each answers for itself, and
-//! the control runtime adds the answers up.
+//! A [`Request`] comes as one JSON line over the control socket and is answered by one JSON line
+//! ([`Answer`]). Nothing but words: this room does nothing and names no other.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
-
-use crate::shard::policy::Policy;
 
 /// One line from an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,30 +43,6 @@ pub struct Filter {
     pub lane: Option<String>,
     /// State name: `ready`, `deferred`, `leased`, `frozen`, `held` or `failed`.
     pub state: Option<String>,
-}
-
-/// An order to one shard, with the way back for its answer.
-#[derive(Debug)]
-pub enum Order {
-    /// Report counters and health.
-    Status(oneshot::Sender<ShardStatus>),
-    /// The application is suspended: end its sessions, freeze its mail. Answers the shard's share
-    /// and the queue id of the last message of this application that left.
-    Cut(Arc<str>, oneshot::Sender<(CutShare, Option<String>)>),
-    /// The application is restored: thaw its mail.
-    Restore(Arc<str>, oneshot::Sender<usize>),
-    /// List matching deliveries.
-    List(Filter, usize, oneshot::Sender<Vec<Listed>>),
-    /// Describe one message.
-    Show(String, oneshot::Sender<Option<Shown>>),
-    /// Make matching deliveries due; answers how many.
-    Retry(Filter, oneshot::Sender<usize>),
-    /// Drop matching messages; answers how many.
-    Drop(Filter, oneshot::Sender<usize>),
-    /// Use this configuration from now on.
-    Configure(Arc<Policy>, oneshot::Sender<()>),
-    /// Stop accepting, finish what is in progress, stop.
-    Drain,
 }
 
 /// One shard's share in a cut.

@@ -61,7 +61,7 @@ impl PasswordClerk {
             let check = self.check;
             tokio::task::spawn_blocking(move || {
                 // A client that went away meanwhile needs no answer.
-                drop(job.verdict.send(check(&job.phc, &job.password)));
+                _ = job.verdict.send(check(&job.phc, &job.password));
                 drop(slot);
             });
         }
