@@ -68,8 +68,9 @@ pub struct Relay {
     shards: Vec<ShardHandle>,
     control: Option<JoinHandle<()>>,
     stop: mpsc::UnboundedSender<Stop>,
+    log: Log,
     // Last: the log is written out after everything that could say something has ended.
-    _log: LogWriter,
+    _writer: LogWriter,
 }
 
 enum Stop {
@@ -114,7 +115,8 @@ impl Relay {
                 });
             })
             .map_err(RelayError::Runtime)?;
-        let relay = Self { shards, control: Some(control), stop, _log: writer };
+        let relay =
+            Self { shards, control: Some(control), stop, log: log.clone(), _writer: writer };
         match first(&outcome) {
             Ok(()) => {
                 let addresses: Vec<_> = relay.addresses().iter().map(ToString::to_string).collect();
@@ -157,6 +159,7 @@ impl Relay {
         if let Some(control) = self.control.take() {
             is_whole &= control.join().is_ok();
         }
+        self.log.notice(Level::Info, "postern has stopped");
         is_whole
     }
 }

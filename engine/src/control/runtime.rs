@@ -81,7 +81,7 @@ impl Control {
     /// The rendered configuration errors.
     pub async fn reload(&self) -> Result<Vec<String>, String> {
         let outcome = (self.options.reload)();
-        let (policy, warnings) = match outcome {
+        let (policy, mut warnings) = match outcome {
             Ok(loaded) => loaded,
             Err(errors) => {
                 let text = format!("configuration not reloaded, the old one stays: {errors}");
@@ -89,6 +89,7 @@ impl Control {
                 return Err(errors);
             }
         };
+        warnings.extend(kept_until_restart(&self.snapshot.borrow(), &policy.snapshot));
         self.ask_all(|done| Order::Configure(Arc::clone(&policy), done)).await;
         self.options.usage.retain(&policy.snapshot.access);
         self.snapshot.replace(Arc::clone(&policy.snapshot));
@@ -267,6 +268,29 @@ impl Operator for Control {
             },
         }
     }
+}
+
+/// Settings that were changed and take effect only at a start.
+fn kept_until_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
+    let (was, is) = (&old.server, &new.server);
+    let addresses = |snapshot: &Snapshot| -> Vec<_> {
+        snapshot.listeners.iter().map(|listener| listener.address).collect()
+    };
+    let changes = [
+        ("server.cores", was.cores != is.cores),
+        ("server.io", was.io != is.io),
+        ("server.memory", was.memory_bytes != is.memory_bytes),
+        ("server.receive_memory", was.receive_memory_bytes != is.receive_memory_bytes),
+        ("server.control_socket", was.control_socket != is.control_socket),
+        ("server.log", was.log != is.log),
+        ("spool.directory", old.spool.directory != new.spool.directory),
+        ("spool.segment", old.spool.segment_bytes != new.spool.segment_bytes),
+        ("listener.address", addresses(old) != addresses(new)),
+    ];
+    let changed = changes.into_iter().filter(|(_, has_changed)| *has_changed);
+    changed
+        .map(|(key, _)| format!("{key} has changed and takes effect at the next start"))
+        .collect()
 }
 
 fn micros(since: Instant) -> u64 {

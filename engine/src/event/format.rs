@@ -54,6 +54,9 @@ type Fields = Vec<(&'static str, Value)>;
 fn describe(event: &Event) -> (&'static str, Fields) {
     match event {
         Event::Notice { text, .. } => ("notice", vec![("text", json!(text))]),
+        Event::TlsFailed { client, error } => {
+            ("tls_failed", vec![("client", json!(client)), ("error", json!(error))])
+        }
         Event::AuthRefused { client, authcid, reason } => (
             "auth_refused",
             vec![("client", json!(client)), ("authcid", json!(authcid)), ("reason", json!(reason))],

@@ -27,6 +27,8 @@ pub use format::Format;
 pub enum Event {
     /// The relay as a whole: start, reload, drain, a warning to the operator.
     Notice { level: Level, text: Box<str> },
+    /// A TLS handshake with a client failed.
+    TlsFailed { client: IpAddr, error: Box<str> },
     /// A client could not be authenticated.
     AuthRefused { client: IpAddr, authcid: Box<str>, reason: &'static str },
     /// A command or a message was refused; `code` and `text` are what the client was told.
@@ -107,7 +109,7 @@ impl Event {
     pub fn level(&self) -> Level {
         match self {
             Self::Notice { level, .. } => *level,
-            Self::Failed(_) | Self::AuthRefused { .. } => Level::Warn,
+            Self::Failed(_) | Self::AuthRefused { .. } | Self::TlsFailed { .. } => Level::Warn,
             _ => Level::Info,
         }
     }

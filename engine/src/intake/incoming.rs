@@ -5,8 +5,8 @@
 //! that the spool writes. Memory: the draft's blocks (bounded by the block pool), the filters'
 //! state, at most one partial header line.
 //!
-//! A message that must be refused is still taken to its true end, where the reply is due; from the
-//! moment the reason is known nothing of it is inspected or kept.
+//! A message that must be refused is dropped here at once; the session takes the rest of it to its
+//! true end, where the reply is due, without looking.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -79,18 +79,11 @@ pub struct Incoming {
     header_bytes: u64,
     scan: Option<Scan>,
     body: Option<BodyHasher>,
-    refusal: Option<Reply>,
 }
 
 enum Header {
     Reading(HeaderScan),
-    Read {
-        author: Author,
-        has_date: bool,
-        has_message_id: bool,
-    },
-    /// The message is refused; nothing more is inspected.
-    Refused,
+    Read { author: Author, has_date: bool, has_message_id: bool },
 }
 
 /// A message that passed: what to store, and what the filters found all the same.
@@ -116,7 +109,6 @@ impl Incoming {
             header_bytes: 0,
             scan,
             body: None,
-            refusal: None,
         }
     }
 
@@ -125,24 +117,14 @@ impl Incoming {
         &mut self.draft
     }
 
-    /// Why the message will be refused, once that is known.
-    #[must_use]
-    pub fn refusal(&self) -> Option<&Reply> {
-        self.refusal.as_ref()
-    }
-
     /// Looks at the next chunk of wire form, in place.
-    pub fn inspect(&mut self, wire: &[u8]) {
-        if self.refusal.is_some() {
-            return;
-        }
-        let slices = self.plain.chunk(wire);
-        for slice in slices {
-            let outcome = self.inspect_plain(slice);
-            if let Err(reply) = outcome {
-                return self.refuse(reply);
-            }
-        }
+    ///
+    /// # Errors
+    /// The reply that will refuse the message; then there is nothing more to do with it.
+    pub fn inspect(&mut self, wire: &[u8]) -> Result<(), Reply> {
+        let bytes = self.draft.content_bytes() + wire.len() as u64;
+        self.rules.identity.content_bytes(bytes).map_err(refused)?;
+        self.plain.chunk(wire).try_for_each(|slice| self.inspect_plain(slice))
     }
 
     fn inspect_plain(&mut self, plain: &[u8]) -> Result<(), Reply> {
@@ -177,13 +159,6 @@ impl Incoming {
         Ok(())
     }
 
-    fn refuse(&mut self, reply: Reply) {
-        self.refusal = Some(reply);
-        self.header = Header::Refused;
-        self.scan = None;
-        self.body = None;
-    }
-
     /// The content is complete: the verdict.
     ///
     /// # Errors
@@ -196,13 +171,10 @@ impl Incoming {
         origin: &Origin<'_>,
         at: SystemTime,
     ) -> Result<Passed, Reply> {
-        if let Some(reply) = self.refusal {
-            return Err(reply);
-        }
         self.end_header()?;
         let findings = judge(self.scan)?;
         let Header::Read { author, has_date, has_message_id } = self.header else {
-            return Err(header_refusal(HeaderError::Malformed));
+            unreachable!("the header section was ended above");
         };
         let id = id.to_string();
         let mut added = String::new();
@@ -261,7 +233,7 @@ fn received(id: &str, envelope: &Envelope, origin: &Origin<'_>, at: SystemTime) 
         helo: origin.helo,
         client: origin.client,
         hostname: origin.hostname,
-        protocol: origin.protocol,
+        protocol: Protocol { is_utf8: envelope.smtputf8, ..origin.protocol },
         tls: origin.tls,
         id,
         recipient,

@@ -50,6 +50,8 @@ struct Identity {
 struct Transaction {
     envelope: Envelope,
     incoming: Option<Incoming>,
+    /// Why the message in transfer will be refused at its end.
+    refusal: Option<Reply>,
 }
 
 impl Desk {
@@ -76,10 +78,6 @@ impl Desk {
         self.tls = info.map(Box::new);
         self.identity = None;
         self.transaction = None;
-    }
-
-    pub(super) fn tls_failed(&self) {
-        add(&self.shard.counters.tls_failed, 1);
     }
 
     pub(super) fn reset(&mut self) {
@@ -159,7 +157,7 @@ impl Desk {
             envid: parameters.envid.unwrap_or_default().into(),
             size: parameters.size,
         };
-        self.transaction = Some(Box::new(Transaction { envelope, incoming: None }));
+        self.transaction = Some(Box::new(Transaction { envelope, incoming: None, refusal: None }));
         Ok(())
     }
 
@@ -193,6 +191,9 @@ impl Desk {
     }
 
     fn check_spool(&self) -> Result<(), Reply> {
+        if self.shard.dispatch.room() == 0 {
+            return Err(QUEUE_FULL);
+        }
         match self.shard.spool.health() {
             Health::Ok => Ok(()),
             Health::Backpressure(_) => Err(NO_SPACE),
@@ -231,7 +232,8 @@ impl Desk {
         let Some(mailbox) = recipient.forward_path.mailbox() else { return Err(NO_POSTMASTER) };
         let accepted = u32::try_from(count).unwrap_or(u32::MAX);
         identity.recipient(mailbox.as_str(), accepted).map_err(reply_of)?;
-        if self.shard.route_for(mailbox.domain()).is_none() {
+        let policy = self.shard.policy();
+        if !policy.snapshot.queue.hold && policy.routes.of(mailbox.domain()).is_none() {
             return Err(NO_ROUTE);
         }
         Ok(mailbox.as_str().into())
@@ -254,23 +256,22 @@ impl Desk {
 
     /// The next slice of content: inspected in place, copied once.
     pub(super) async fn content(&mut self, wire: &[u8]) -> Result<(), Reply> {
-        let Some(incoming) = self.transaction.as_mut().and_then(|t| t.incoming.as_mut()) else {
-            return Ok(());
+        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        let Some(incoming) = &mut transaction.incoming else { return Ok(()) };
+        let taken = match incoming.inspect(wire) {
+            Ok(()) => self.shard.stage(incoming.draft(), wire).await,
+            Err(reply) => Err(reply),
         };
-        incoming.inspect(wire);
-        if let Some(reply) = incoming.refusal() {
-            return Err(reply.clone());
+        if let Err(reply) = &taken {
+            transaction.refusal = Some(reply.clone());
+            transaction.incoming = None;
         }
-        self.shard.stage(incoming.draft(), wire).await
+        taken
     }
 
     /// The state machine refused the message at its end; `finish` never runs for it.
     pub(super) fn message_refused(&mut self, refusal: MessageRefusal) {
-        let reply = self
-            .transaction
-            .take()
-            .and_then(|transaction| transaction.incoming)
-            .and_then(|incoming| incoming.refusal().cloned());
+        let reply = self.transaction.take().and_then(|transaction| transaction.refusal);
         let (code, text) = match refusal {
             MessageRefusal::Content(ContentFault::BareCr) => (550, "bare CR in content".into()),
             MessageRefusal::Content(ContentFault::BareLf) => (550, "bare LF in content".into()),
@@ -296,7 +297,7 @@ impl Desk {
 
     async fn accept_message(&mut self, end: EndOfData) -> Result<Reply, Reply> {
         let Some(transaction) = self.transaction.take() else { return Err(OUT_OF_ORDER) };
-        let Transaction { mut envelope, incoming } = *transaction;
+        let Transaction { mut envelope, incoming, .. } = *transaction;
         let Some(incoming) = incoming else { return Err(OUT_OF_ORDER) };
         let app = Arc::clone(self.active_identity()?.app());
         envelope.is_8bit |= end.eight_bit;
@@ -417,6 +418,8 @@ const NO_SPACE: Reply =
     Reply::fixed(452, Enhanced::new(4, 3, 1), "Insufficient storage, try again later");
 pub(super) const NO_MEMORY: Reply =
     Reply::fixed(452, Enhanced::new(4, 3, 2), "Too many messages at once, try again later");
+const QUEUE_FULL: Reply =
+    Reply::fixed(452, Enhanced::new(4, 3, 1), "The queue is full, try again later");
 const ENVELOPE_TOO_LARGE: Reply =
     Reply::fixed(552, Enhanced::new(5, 3, 4), "The envelope is larger than can be stored");
 const SPOOL_DOWN: Reply =

@@ -45,6 +45,11 @@ impl ListenerState {
         policy.tls.clone().filter(|_| policy.is_implicit)
     }
 
+    /// From the start of a TLS handshake to its end.
+    pub(super) fn handshake_timeout(&self) -> Duration {
+        self.policy.borrow().handshake_timeout
+    }
+
     pub(super) fn tls_config(&self) -> Option<Arc<ServerConfig>> {
         self.policy.borrow().tls.clone()
     }

@@ -21,6 +21,7 @@ mod stage;
 mod start;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,9 +32,9 @@ use self::roster::Roster;
 pub use self::start::{ShardHandle, ShardOptions, StartError, start};
 use crate::access::desk::PasswordDesk;
 use crate::access::{Budgets, Suspensions, Verifier};
-use crate::config::{Route, Snapshot};
+use crate::config::Snapshot;
 use crate::deliver::Dispatch;
-use crate::event::Log;
+use crate::event::{Event, Log};
 use crate::io::Io;
 use crate::spool::{IdSource, Spool};
 
@@ -67,8 +68,9 @@ impl Shard {
         Arc::clone(&self.policy.borrow().snapshot)
     }
 
-    /// Where mail for a domain would go.
-    pub(crate) fn route_for(&self, domain: &str) -> Option<Arc<Route>> {
-        self.policy.borrow().routes.of(domain).map(Arc::clone)
+    /// A TLS handshake failed: the operator should know whose.
+    fn tls_failed(&self, client: IpAddr, error: &str) {
+        counters::add(&self.counters.tls_failed, 1);
+        self.log.record(Event::TlsFailed { client, error: error.into() });
     }
 }

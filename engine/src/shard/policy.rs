@@ -50,6 +50,8 @@ pub struct ListenerPolicy {
     pub tls: Option<Arc<ServerConfig>>,
     /// TLS from the first byte.
     pub is_implicit: bool,
+    /// From the start of a TLS handshake to its end.
+    pub handshake_timeout: Duration,
     /// Most sessions at once on one shard.
     pub sessions_max: usize,
 }
@@ -173,6 +175,7 @@ fn listeners(
             options: Arc::new(server_options(snapshot, listener)),
             tls,
             is_implicit: matches!(listener.tls, ListenerTls::Implicit(_)),
+            handshake_timeout: listener.timeouts.tls,
             sessions_max: listener.limits.sessions_max.div_ceil(shards) as usize,
         });
     }

@@ -6,11 +6,13 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postern_smtp::reply::{Enhanced, Reply};
 use postern_smtp::server::{CloseReason, Event, Security, Server};
+use rustls::ServerConfig;
 use tokio::time::timeout;
 
 use super::Shard;
@@ -27,19 +29,20 @@ pub(super) async fn serve(shard: Rc<Shard>, listener: Rc<ListenerState>, stream:
     let client = stream.peer_addr().ip();
     let (connection, security) = match listener.implicit_tls() {
         None => (Connection::Plain(stream), Security::Plain),
-        Some(config) => match timeout(HANDSHAKE_TIMEOUT, TlsStream::accept(stream, config)).await {
-            Ok(Ok(stream)) => (Connection::Tls(Box::new(stream)), Security::Tls),
-            Ok(Err(_)) | Err(_) => return add(&shard.counters.tls_failed, 1),
+        Some(config) => match handshake(stream, config, listener.handshake_timeout()).await {
+            Ok(stream) => (Connection::Tls(Box::new(stream)), Security::Tls),
+            Err(error) => return shard.tls_failed(client, &error),
         },
     };
     let server = Server::new(listener.server_options(), security, Instant::now());
     let seat = shard.roster.sit();
-    let mut desk = Desk::new(shard, client, seat.clone());
+    let mut desk = Desk::new(Rc::clone(&shard), client, seat.clone());
     desk.tls_started(connection.tls_info());
-    Session { connection: Some(connection), server, desk, listener, seat }.run().await;
+    Session { shard, connection: Some(connection), server, desk, listener, seat }.run().await;
 }
 
 struct Session {
+    shard: Rc<Shard>,
     /// `None` only while a handshake owns the stream.
     connection: Option<Connection>,
     server: Server,
@@ -223,18 +226,32 @@ impl Session {
             return Flow::Over;
         }
         let Some(Connection::Plain(stream)) = self.connection.take() else { return Flow::Over };
-        match timeout(HANDSHAKE_TIMEOUT, TlsStream::accept(stream, config)).await {
-            Ok(Ok(stream)) => {
+        let client = stream.peer_addr().ip();
+        match handshake(stream, config, self.listener.handshake_timeout()).await {
+            Ok(stream) => {
                 self.connection = Some(Connection::Tls(Box::new(stream)));
                 self.server.tls_started(Instant::now());
                 self.desk.tls_started(self.connection.as_ref().and_then(Connection::tls_info));
                 Flow::Open
             }
-            Ok(Err(_)) | Err(_) => {
-                self.desk.tls_failed();
+            Err(error) => {
+                self.shard.tls_failed(client, &error);
                 Flow::Over
             }
         }
+    }
+}
+
+/// The server's side of a handshake, or why there is no session.
+async fn handshake(
+    stream: Stream,
+    config: Arc<ServerConfig>,
+    limit: Duration,
+) -> Result<TlsStream, String> {
+    match timeout(limit, TlsStream::accept(stream, config)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("timed out".to_owned()),
     }
 }
 
@@ -306,8 +323,6 @@ const DRAINING: Reply =
 const TLS_UNAVAILABLE: Reply =
     Reply::fixed(454, Enhanced::new(4, 7, 0), "TLS is not available now, try again later");
 
-/// A handshake is a few round trips; a client that needs longer is not one of ours.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Replies are short: a client that takes none of them for this long has stopped reading.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
