@@ -27,7 +27,7 @@ use crate::intake::incoming::{Envelope, Incoming, Origin, Passed, Rules};
 use crate::intake::meta::{Meta, Recipient};
 use crate::intake::trace::Protocol;
 use crate::io::tls::TlsInfo;
-use crate::spool::{Health, MessageId, SpoolError};
+use crate::spool::{Draft, Health, MessageId, SpoolError};
 
 /// The deciding side of one session.
 pub(super) struct Desk {
@@ -269,6 +269,32 @@ impl Desk {
         taken
     }
 
+    /// Whether the message in transfer holds block memory.
+    pub(super) fn holds_memory(&mut self) -> bool {
+        self.draft().is_some_and(|draft| draft.held_bytes() > 0)
+    }
+
+    /// Resolves when others lack that memory.
+    pub(super) async fn shortage(&self) {
+        self.shard.spool.shortage().await;
+    }
+
+    /// Writes out what has arrived of the message, so that its memory is free for others.
+    pub(super) async fn spill(&mut self) -> Result<(), Reply> {
+        let shard = Rc::clone(&self.shard);
+        let Some(draft) = self.draft() else { return Ok(()) };
+        let spilled = shard.spool.spill(draft).await.map_err(|error| spool_refusal(&error));
+        if let (Err(reply), Some(transaction)) = (&spilled, &mut self.transaction) {
+            transaction.refusal = Some(reply.clone());
+            transaction.incoming = None;
+        }
+        spilled
+    }
+
+    fn draft(&mut self) -> Option<&mut Draft> {
+        self.transaction.as_mut()?.incoming.as_mut().map(Incoming::draft)
+    }
+
     /// The state machine refused the message at its end; `finish` never runs for it.
     pub(super) fn message_refused(&mut self, refusal: MessageRefusal) {
         let reply = self.transaction.take().and_then(|transaction| transaction.refusal);
@@ -300,7 +326,8 @@ impl Desk {
         let Transaction { mut envelope, incoming, .. } = *transaction;
         let Some(incoming) = incoming else { return Err(OUT_OF_ORDER) };
         let app = Arc::clone(self.active_identity()?.app());
-        envelope.is_8bit |= end.eight_bit;
+        // What counts is what came: many declare 8BITMIME and send ASCII, which any hop takes.
+        envelope.is_8bit = end.eight_bit;
         let at = SystemTime::now();
         let id = self.shard.ids.borrow_mut().next(unix_ms(at)).map_err(|_| SPOOL_DOWN)?;
         let snapshot = self.shard.snapshot();

@@ -55,6 +55,8 @@ struct Session {
 enum Wake {
     Chunk(Chunk),
     Order(SessionOrder),
+    /// Others lack the memory this session's message holds.
+    Shortage,
     Deadline,
     Gone,
 }
@@ -75,6 +77,7 @@ impl Session {
             let flow = match self.wait().await {
                 Wake::Chunk(chunk) => self.digest(chunk).await,
                 Wake::Order(order) => self.obey(order),
+                Wake::Shortage => self.spill().await,
                 Wake::Deadline => {
                     self.server.handle_timeout(Instant::now());
                     Flow::Open
@@ -96,9 +99,11 @@ impl Session {
     async fn wait(&mut self) -> Wake {
         let Some(connection) = &mut self.connection else { return Wake::Gone };
         let deadline = self.server.deadline().unwrap_or_else(|| Instant::now() + ANSWER_TIMEOUT);
+        let holds_memory = self.desk.holds_memory();
         tokio::select! {
             biased;
             order = self.seat.order() => Wake::Order(order),
+            () = self.desk.shortage(), if holds_memory => Wake::Shortage,
             received = tokio::time::timeout_at(deadline.into(), connection.receive()) => {
                 match received {
                     Err(_) => Wake::Deadline,
@@ -128,6 +133,14 @@ impl Session {
             self.server.refuse_message(CUT);
         }
         self.server.shutdown(reply);
+        Flow::Open
+    }
+
+    /// A client that pauses in the middle of its message must not keep memory from those that send.
+    async fn spill(&mut self) -> Flow {
+        if let Err(reply) = self.desk.spill().await {
+            self.server.refuse_message(reply);
+        }
         Flow::Open
     }
 

@@ -1,8 +1,8 @@
 //! The one copy: from the receive buffer into the blocks that will be written.
 //!
 //! When the block memory is full, the session first lets the spool write out what it has staged,
-//! then waits for other messages to finish; while it waits it takes no bytes from its client, who
-//! feels back-pressure. After [`MEMORY_WAIT`] the message is put off with `452`.
+//! then waits for other messages to finish, and for those whose clients pause to be written out;
+//! while it waits it takes no bytes from its client, who feels back-pressure. After [`MEMORY_WAIT`] the message is put off with `452`.
 
 use std::time::Duration;
 

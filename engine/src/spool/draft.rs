@@ -110,7 +110,10 @@ impl Draft {
             if self.held_bytes() + wanted > self.shared.draft_memory_bytes.max(RECORD_BYTES_MAX) {
                 return None;
             }
-            let block = self.shared.blocks().take(wanted)?;
+            let Some(block) = self.shared.blocks().take(wanted) else {
+                self.shared.is_short();
+                return None;
+            };
             self.push_block(block);
         }
         self.current.as_mut()

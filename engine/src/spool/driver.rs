@@ -51,6 +51,7 @@ pub(super) struct Shared {
     waiters: RefCell<HashMap<Ticket, Waiter>>,
     wake: Notify,
     idle: Notify,
+    short: Notify,
     closing: Cell<bool>,
     helper: Helper,
     directory: Directory,
@@ -92,6 +93,7 @@ impl Shared {
             waiters: RefCell::new(HashMap::new()),
             wake: Notify::new(),
             idle: Notify::new(),
+            short: Notify::new(),
             closing: Cell::new(false),
             helper: parts.helper,
             directory: parts.directory,
@@ -125,6 +127,15 @@ impl Shared {
 
     pub(super) fn blocks(&self) -> Blocks {
         self.blocks.clone()
+    }
+
+    /// Somebody found no memory: one who waits with a draft in hand should spill it.
+    pub(super) fn is_short(&self) {
+        self.short.notify_one();
+    }
+
+    pub(super) async fn shortage(&self) {
+        self.short.notified().await;
     }
 
     pub(super) fn count_copied(&self, bytes: usize) {

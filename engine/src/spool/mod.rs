@@ -470,6 +470,12 @@ impl Spool {
         Ok(())
     }
 
+    /// Resolves when a draft or a read found no memory. Whoever holds a draft and only waits for its
+    /// client should then [`spill`](Self::spill) it: one waiter is told for each that went without.
+    pub async fn shortage(&self) {
+        self.handle.shared.shortage().await;
+    }
+
     /// Makes the message durable: content and `meta` together, under `id`.
     ///
     /// Dropping the future gives the message up; if it became durable all the same, it is settled.
@@ -659,7 +665,16 @@ impl Spool {
         if let Some(block) = blocks.take(bytes) {
             return Ok(block);
         }
-        let waiting = blocks.pool.take_when_free(bytes);
+        let waiting = async {
+            loop {
+                // Each time: what one draft gave up may be too little, or another's by now.
+                self.handle.shared.is_short();
+                blocks.pool.freed().await;
+                if let Some(block) = blocks.take(bytes) {
+                    return block;
+                }
+            }
+        };
         tokio::time::timeout(MEMORY_WAIT, waiting).await.map_err(|_| SpoolError::Memory)
     }
 
