@@ -1,0 +1,147 @@
+//! Loads and next hops: `postern-loadgen` as a library, on the load's own core.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use postern_loadgen::sink::{Sink, SinkOptions, SinkSummary};
+use postern_loadgen::source::{Source, SourceOptions, SourceSummary};
+use postern_loadgen::transport;
+use tokio::sync::oneshot;
+
+use super::cpu::Tree;
+use super::place;
+
+/// Most time between the last reply of a relay and the last arrival at its next hop.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
+/// How often progress is looked at.
+const POLL: Duration = Duration::from_millis(1);
+
+fn on_load_core<F: Future>(future: F) -> io::Result<F::Output> {
+    place::pin(place::LOAD_CORE);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(future))
+}
+
+/// Sends what `options` say, from a thread on the load's core.
+///
+/// # Errors
+/// When a message was not accepted: a figure per message would be a lie.
+pub fn send(options: SourceOptions) -> io::Result<SourceSummary> {
+    let source = Source::new(options)?;
+    finish(std::thread::spawn(move || on_load_core(source.run()).flatten()))
+}
+
+/// Sends what `options` say and returns the server's CPU time a message, in nanoseconds, between the
+/// first tenth and the last twentieth of the messages.
+///
+/// # Errors
+/// As [`send`].
+pub fn cost_in_the_middle(options: SourceOptions, server: Tree) -> io::Result<f64> {
+    let messages = options.messages.unwrap_or_default();
+    let source = Source::new(options)?;
+    let progress = source.progress();
+    let thread = std::thread::spawn(move || on_load_core(source.run()).flatten());
+    let sample = |from: u64| {
+        while progress.accepted() < from && !thread.is_finished() {
+            std::thread::sleep(POLL);
+        }
+        // What is accepted while the server's CPU time is read is counted half.
+        let before = progress.accepted();
+        let used_ns = server.cpu_ns()?;
+        Ok::<_, io::Error>((u64::midpoint(before, progress.accepted()), used_ns))
+    };
+    let (first, first_ns) = sample(messages / 10)?;
+    let (last, last_ns) = sample(messages - messages / 20)?;
+    finish(thread)?;
+    #[allow(clippy::cast_precision_loss, reason = "a figure for people, far below 2^52")]
+    let each_ns = (last_ns - first_ns) as f64 / (last - first).max(1) as f64;
+    Ok(each_ns)
+}
+
+/// Waits for a load's end.
+fn finish(thread: JoinHandle<io::Result<SourceSummary>>) -> io::Result<SourceSummary> {
+    let summary =
+        thread.join().map_err(|_| io::Error::other("the load's thread panicked")).flatten()?;
+    let missed = summary.deferred + summary.rejected + summary.unknown + summary.unsent;
+    if missed > 0 || summary.accepted == 0 {
+        let words = summary.last_refusal.or(summary.last_failure).unwrap_or_default();
+        let text = format!("{missed} messages were not accepted: {words}");
+        return Err(io::Error::other(text));
+    }
+    Ok(summary)
+}
+
+/// A next hop on a thread of its own; ends with the value.
+pub struct NextHop {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    sink: Arc<Sink>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl NextHop {
+    /// Starts one; `is_tls` offers STARTTLS with a certificate made for it.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start(is_tls: bool) -> io::Result<Self> {
+        let mut options = SinkOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+        if is_tls {
+            options.tls = Some(transport::self_made_server_config("localhost")?.0);
+        }
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let served = on_load_core(async {
+                let sink = Sink::start(options).await.map(Arc::new);
+                // Nobody listens only if `start` has given up.
+                drop(tell.send(sink));
+                drop(stopped.await);
+            });
+            drop(served);
+        });
+        let sink = told.recv().map_err(|_| io::Error::other("the next hop did not start"))??;
+        Ok(Self { addr: sink.addr(), sink, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What has arrived so far.
+    pub fn summary(&self) -> SinkSummary {
+        self.sink.summary()
+    }
+
+    /// Waits until `count` messages have arrived in all.
+    ///
+    /// # Errors
+    /// When they have not after a minute, or one is not what was sent.
+    pub fn wait_for(&self, count: u64) -> io::Result<()> {
+        let deadline = Instant::now() + DELIVERY_PATIENCE;
+        loop {
+            let summary = self.summary();
+            if summary.corrupt > 0 {
+                return Err(io::Error::other("a message arrived corrupted"));
+            }
+            if summary.received >= count {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let text = format!("{} of {count} messages were delivered", summary.received);
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for NextHop {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
