@@ -2,11 +2,11 @@
 //!
 //! Every value that came from outside is escaped, so that no peer can forge a line.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
 
 use super::{Attempt, Event};
 
@@ -28,118 +28,161 @@ impl Format {
         event: &Event,
         out: &mut Vec<u8>,
     ) {
-        let (name, fields) = describe(event);
-        let level = event.level();
-        let at = timestamp(at);
-        match self {
-            Self::Json => {
-                let mut object = Map::new();
-                object.insert("at".into(), at.into());
-                object.insert("level".into(), level.to_string().into());
-                object.insert("event".into(), name.into());
-                object.extend(shard.map(|shard| ("shard".to_owned(), shard.into())));
-                object.extend(fields.into_iter().map(|(key, value)| (key.to_owned(), value)));
-                out.extend_from_slice(Value::Object(object).to_string().as_bytes());
-            }
-            Self::Text => {
-                out.extend_from_slice(text(&at, &level.to_string(), name, fields).as_bytes())
-            }
+        let mut line = Line { format: self, out };
+        line.begin(at, event);
+        if let (Self::Json, Some(shard)) = (self, shard) {
+            line.number("shard", shard as u64);
         }
-        out.push(b'\n');
+        describe(event, &mut line);
+        line.end();
     }
 }
 
-type Fields = Vec<(&'static str, Value)>;
-
-fn describe(event: &Event) -> (&'static str, Fields) {
+/// The name of an event.
+fn name(event: &Event) -> &'static str {
     match event {
-        Event::Notice { text, .. } => ("notice", vec![("text", json!(text))]),
+        Event::Notice { .. } => "notice",
+        Event::TlsFailed { .. } => "tls_failed",
+        Event::AuthRefused { .. } => "auth_refused",
+        Event::Refused { .. } => "refused",
+        Event::Accepted(_) => "accepted",
+        Event::Delivered(_) => "delivered",
+        Event::Deferred(_) => "deferred",
+        Event::Failed(_) => "failed",
+        Event::Suspension { cut: true, .. } => "cut",
+        Event::Suspension { cut: false, .. } => "restored",
+        Event::Finding { .. } => "finding",
+    }
+}
+
+fn describe(event: &Event, line: &mut Line<'_>) {
+    match event {
+        Event::Notice { text, .. } => line.text("text", text),
         Event::TlsFailed { client, error } => {
-            ("tls_failed", vec![("client", json!(client)), ("error", json!(error))])
+            line.address("client", *client);
+            line.text("error", error);
         }
-        Event::AuthRefused { client, authcid, reason } => (
-            "auth_refused",
-            vec![("client", json!(client)), ("authcid", json!(authcid)), ("reason", json!(reason))],
-        ),
-        Event::Refused { app, client, stage, code, text } => (
-            "refused",
-            vec![
-                ("app", json!(app.as_deref())),
-                ("client", json!(client)),
-                ("stage", json!(stage)),
-                ("code", json!(code)),
-                ("reply", json!(text)),
-            ],
-        ),
-        Event::Accepted(accepted) => (
-            "accepted",
-            vec![
-                ("id", json!(accepted.id)),
-                ("app", json!(&*accepted.app)),
-                ("from", json!(accepted.reverse_path)),
-                ("recipients", json!(accepted.recipients)),
-                ("bytes", json!(accepted.bytes)),
-                ("lane", json!(accepted.lane)),
-                ("client", json!(accepted.client)),
-                ("tls", json!(accepted.tls)),
-            ],
-        ),
-        Event::Delivered(attempt) => ("delivered", attempt_fields(attempt)),
-        Event::Deferred(attempt) => ("deferred", attempt_fields(attempt)),
-        Event::Failed(attempt) => ("failed", attempt_fields(attempt)),
-        Event::Suspension { app, cut, actor, reason } => (
-            if *cut { "cut" } else { "restored" },
-            vec![("app", json!(&**app)), ("actor", json!(actor)), ("reason", json!(reason))],
-        ),
-        Event::Finding { id, app, detector, part, count } => (
-            "finding",
-            vec![
-                ("id", json!(id)),
-                ("app", json!(&**app)),
-                ("detector", json!(detector)),
-                ("part", json!(part)),
-                ("count", json!(count)),
-            ],
-        ),
+        Event::AuthRefused { client, authcid, reason } => {
+            line.address("client", *client);
+            line.text("authcid", authcid);
+            line.text("reason", reason);
+        }
+        Event::Refused { app, client, stage, code, text } => {
+            line.maybe("app", app.as_deref());
+            line.address("client", *client);
+            line.text("stage", stage);
+            line.number("code", u64::from(*code));
+            line.text("reply", text);
+        }
+        Event::Accepted(accepted) => {
+            line.text("id", &accepted.id);
+            line.text("app", &accepted.app);
+            line.text("from", &accepted.reverse_path);
+            line.number("recipients", accepted.recipients as u64);
+            line.number("bytes", accepted.bytes);
+            line.text("lane", accepted.lane);
+            line.address("client", accepted.client);
+            line.maybe("tls", accepted.tls);
+        }
+        Event::Delivered(attempt) | Event::Deferred(attempt) | Event::Failed(attempt) => {
+            describe_attempt(attempt, line);
+        }
+        Event::Suspension { app, actor, reason, .. } => {
+            line.text("app", app);
+            line.text("actor", actor);
+            line.text("reason", reason);
+        }
+        Event::Finding { id, app, detector, part, count } => {
+            line.text("id", id);
+            line.text("app", app);
+            line.text("detector", detector);
+            line.text("part", part);
+            line.number("count", u64::from(*count));
+        }
     }
 }
 
-fn attempt_fields(attempt: &Attempt) -> Fields {
-    vec![
-        ("id", json!(attempt.id)),
-        ("app", json!(&*attempt.app)),
-        ("to", json!(attempt.recipient)),
-        ("next_hop", json!(attempt.next_hop)),
-        ("attempt", json!(attempt.attempt)),
-        ("age_ms", json!(attempt.age_ms)),
-        ("reply", json!(attempt.reply)),
-    ]
+fn describe_attempt(attempt: &Attempt, line: &mut Line<'_>) {
+    line.text("id", &attempt.id);
+    line.text("app", &attempt.app);
+    line.text("to", &attempt.recipient);
+    line.text("next_hop", &attempt.next_hop);
+    line.number("attempt", u64::from(attempt.attempt));
+    line.number("age_ms", attempt.age_ms);
+    line.text("reply", &attempt.reply);
 }
 
-fn text(at: &str, level: &str, name: &str, fields: Fields) -> String {
-    let mut line = format!("{at} {level} {name}");
-    for (key, value) in fields {
-        match value {
-            Value::Null => {}
-            Value::String(value) if is_plain(&value) => {
-                // Writing to a String cannot fail.
-                _ = write!(line, " {key}={value}");
+/// One line being written. Writing to memory cannot fail, so results are dropped.
+struct Line<'a> {
+    format: Format,
+    out: &'a mut Vec<u8>,
+}
+
+impl Line<'_> {
+    fn begin(&mut self, at: SystemTime, event: &Event) {
+        let (level, name) = (event.level(), name(event));
+        let at = Timestamp::try_from(at).unwrap_or(Timestamp::UNIX_EPOCH);
+        drop(match self.format {
+            Format::Text => write!(self.out, "{at:.3} {level} {name}"),
+            Format::Json => {
+                write!(self.out, r#"{{"at":"{at:.3}","level":"{level}","event":"{name}""#)
             }
-            // JSON quoting escapes quotes, line ends and control characters.
-            value => _ = write!(line, " {key}={value}"),
+        });
+    }
+
+    fn end(&mut self) {
+        if self.format == Format::Json {
+            self.out.push(b'}');
+        }
+        self.out.push(b'\n');
+    }
+
+    fn key(&mut self, key: &str) {
+        drop(match self.format {
+            Format::Text => write!(self.out, " {key}="),
+            Format::Json => write!(self.out, r#","{key}":"#),
+        });
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.key(key);
+        drop(write!(self.out, "{value}"));
+    }
+
+    fn address(&mut self, key: &str, value: IpAddr) {
+        self.key(key);
+        drop(match self.format {
+            Format::Text => write!(self.out, "{value}"),
+            Format::Json => write!(self.out, "\"{value}\""),
+        });
+    }
+
+    /// JSON quoting escapes quotes, line ends and control characters; plain words need none.
+    fn text(&mut self, key: &str, value: &str) {
+        self.key(key);
+        if self.format == Format::Text && is_plain(value) {
+            self.out.extend_from_slice(value.as_bytes());
+        } else {
+            drop(serde_json::to_writer(&mut *self.out, value));
         }
     }
-    line
+
+    /// Text that may be absent: left out of a text line, `null` in JSON.
+    fn maybe(&mut self, key: &str, value: Option<&str>) {
+        match (value, self.format) {
+            (Some(value), _) => self.text(key, value),
+            (None, Format::Text) => {}
+            (None, Format::Json) => {
+                self.key(key);
+                self.out.extend_from_slice(b"null");
+            }
+        }
+    }
 }
 
 fn is_plain(value: &str) -> bool {
     !value.is_empty()
         && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
-}
-
-/// RFC 3339 in UTC with milliseconds.
-fn timestamp(at: SystemTime) -> String {
-    Timestamp::try_from(at).map_or_else(|_| "-".to_owned(), |at| format!("{at:.3}"))
 }
 
 #[cfg(test)]
@@ -172,7 +215,7 @@ mod tests {
     #[test]
     fn json_line_is_one_object() {
         let line = line(Format::Json, &forged());
-        let value: Value = serde_json::from_str(&line).expect("one JSON object");
+        let value: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
         assert_eq!(value["event"], "auth_refused");
         assert_eq!(value["shard"], 1);
         assert_eq!(line.matches('\n').count(), 1);

@@ -7,6 +7,8 @@
 //! outside is escaped when written. A data thread never waits for the log: the channel is bounded
 //! at [`PENDING_MAX`] records, and what does not fit is counted and reported by the writer.
 
+#![allow(clippy::disallowed_methods, reason = "the writer's thread is its own to rest")]
+
 mod format;
 
 use std::fmt;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub use format::Format;
 
@@ -240,7 +242,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes records as they come, flushing whenever the channel runs empty.
+    /// Writes what is there, then rests for [`REST`]: while mail flows nobody has to wake this
+    /// thread, which would cost the data threads a system call a record.
     fn run(mut self, receiver: &Receiver<Message>) {
         let mut line = Vec::with_capacity(512);
         while let Ok(first) = receiver.recv() {
@@ -252,9 +255,13 @@ impl Writer {
                     Message::Stop => return self.flush(),
                 }
                 next = receiver.try_recv().ok();
+                if next.is_none() {
+                    self.report_dropped(&mut line);
+                    self.flush();
+                    std::thread::sleep(REST);
+                    next = receiver.try_recv().ok();
+                }
             }
-            self.report_dropped(&mut line);
-            self.flush();
         }
     }
 
@@ -300,6 +307,9 @@ fn open(target: &Target) -> io::Result<Box<dyn Write + Send>> {
         }
     })
 }
+
+/// How long a line may wait to be written, and how seldom the writer wakes.
+const REST: Duration = Duration::from_millis(5);
 
 /// Records that may wait for the writer: about 16 MiB at worst.
 const PENDING_MAX: usize = 65_536;
