@@ -94,6 +94,16 @@ impl Folder {
         self.path.join(LOG)
     }
 
+    /// Where mail is written that arrives after the story; made if need be.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(super) fn received(&self) -> Result<PathBuf, Failure> {
+        let path = self.path.join(RECEIVED);
+        create_directory(&path)?;
+        Ok(path)
+    }
+
     /// The certificate to trust.
     pub(super) fn authority(&self) -> PathBuf {
         self.path.join(AUTHORITY)
@@ -266,6 +276,7 @@ const CONFIG: &str = "postern.toml";
 const DATA: &str = "data";
 const LOG: &str = "postern.log";
 const AUTHORITY: &str = "ca.pem";
+const RECEIVED: &str = "received";
 const PASSWORDS: &str = "passwords.toml";
 
 /// Enough to show that a cut reaches all of them.

@@ -77,7 +77,9 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
         teller.note(&format!("\nall {} claims hold", teller.claims().len()));
         return scene.end();
     }
-    next_steps(&scene, &args.dir).iter().for_each(|line| teller.note(line));
+    let received = scene.folder.received()?;
+    next_steps(&scene, &received).iter().for_each(|line| teller.note(line));
+    scene.sink.write_to(received);
     scene.run_on()
 }
 
@@ -185,12 +187,13 @@ fn ring_refusal() -> Option<String> {
     outcome.err().map(|refusal| refusal.to_string())
 }
 
-fn next_steps(scene: &Scene, dir: &Path) -> Vec<String> {
+fn next_steps(scene: &Scene, received: &Path) -> Vec<String> {
     let folder = &scene.folder;
-    let config = folder.config();
-    let config = config.display();
+    let config = folder.config().display().to_string();
     let address = scene.relay.addresses().first().map(ToString::to_string).unwrap_or_default();
     let password = folder.password(BILLING).unwrap_or("PASSWORD");
+    let program = std::env::args_os().next().unwrap_or_else(|| "postern".into());
+    let program = Path::new(&program).display();
     vec![
         "\nThe relay keeps running; Ctrl-C drains it. In another terminal:".to_owned(),
         format!(
@@ -201,13 +204,13 @@ fn next_steps(scene: &Scene, dir: &Path) -> Vec<String> {
             "  openssl s_client -starttls smtp -connect {address} -CAfile {}",
             folder.authority().display()
         ),
-        format!("  postern status --config {config}"),
-        format!("  postern cut {BILLING} --reason test --config {config}"),
-        format!("  postern check --config {config}      (commented; try a mistake in it)"),
+        format!("  {program} status --config {config}"),
+        format!("  {program} cut {BILLING} --reason test --config {config}"),
+        format!("  {program} check --config {config}   # a real one, with comments: change it"),
         format!(
-            "The log is {}; passwords are in {}/passwords.toml",
-            folder.log().display(),
-            dir.display()
+            "what arrives is written to {}/, the log is {}",
+            received.display(),
+            folder.log().display()
         ),
     ]
 }

@@ -2,7 +2,8 @@
 //!
 //! One thread a session, blocking sockets, the protocol from `postern_smtp::server`. It listens on
 //! a loopback address only and speaks plaintext; it is no mail server. What it remembers is bounded
-//! by [`KEPT_MAX`]: the oldest go first.
+//! by [`KEPT_MAX`]: the oldest go first. Once told to, it writes what arrives into a folder as well,
+//! up to [`FILES_MAX`] mails.
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -12,13 +13,17 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use postern_smtp::data::Unstuffer;
 use postern_smtp::server::{Event, Security, Server, ServerOptions};
+
+use crate::command::files::create_private;
 
 /// A message that arrived.
 #[derive(Debug, Clone)]
@@ -45,6 +50,8 @@ struct Shared {
     /// Before each message is answered.
     delay_ms: AtomicU64,
     is_stopping: AtomicBool,
+    /// Where mail is written to, and how many were.
+    files: Mutex<Option<(PathBuf, usize)>>,
 }
 
 impl Sink {
@@ -66,6 +73,11 @@ impl Sink {
     pub(super) fn set_delay(&self, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.shared.delay_ms.store(delay_ms, Ordering::Relaxed);
+    }
+
+    /// Writes every message that arrives from now on into `folder`, which exists.
+    pub(super) fn write_to(&self, folder: PathBuf) {
+        *self.shared.files.lock().unwrap_or_else(PoisonError::into_inner) = Some((folder, 0));
     }
 
     /// Waits until `count` messages arrived for such recipients; what there is when `patience` is
@@ -111,6 +123,18 @@ impl Shared {
         }
         kept.push_back(arrived);
         self.arrival.notify_all();
+    }
+
+    /// Writes a message down where that was asked for. A demonstration goes on without.
+    fn write_down(&self, content: &[u8]) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((folder, count)) = &mut *files
+            && *count < FILES_MAX
+        {
+            *count += 1;
+            let name = format!("{}-{count:04}.eml", Timestamp::now().as_second());
+            drop(create_private(&folder.join(name), content));
+        }
     }
 
     fn wait_as_told(&self) {
@@ -223,6 +247,7 @@ impl Session {
         let at = Instant::now();
         let Transaction { recipients, content, .. } = std::mem::take(&mut self.transaction);
         self.shared.wait_as_told();
+        self.shared.write_down(&content);
         self.shared.keep(Arrived { at, recipients, content: content.into() });
         self.server.accept(Instant::now());
     }
@@ -230,6 +255,8 @@ impl Session {
 
 /// More than the whole story sends.
 const KEPT_MAX: usize = 4_096;
+/// Nobody looks at more.
+const FILES_MAX: usize = 1_000;
 /// Longer than the relay keeps an idle session open.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const RECEIVE_BYTES: usize = 16 << 10;

@@ -34,15 +34,23 @@ pub(super) struct Stage<'a> {
     pub(super) run: String,
 }
 
-/// Tells all of it.
+/// Tells all of it, or as much as there is before somebody stops the relay.
 pub(super) fn tell(stage: &Stage<'_>, teller: &mut Teller) {
-    stage.invoice(teller);
-    stage.login_code(teller);
-    teller.claim(or_broken(CARD, stage.card_number()));
-    teller.claim(or_broken(WRONG_PASSWORD, stage.wrong_password()));
-    teller.claim(or_broken(PLAINTEXT, stage.plaintext_password()));
-    teller.claim(or_broken(FOREIGN, stage.foreign_sender()));
-    stage.cut(teller);
+    let steps: [&dyn Fn(&mut Teller); 7] = [
+        &|teller| stage.invoice(teller),
+        &|teller| stage.login_code(teller),
+        &|teller| teller.claim(or_broken(CARD, stage.card_number())),
+        &|teller| teller.claim(or_broken(WRONG_PASSWORD, stage.wrong_password())),
+        &|teller| teller.claim(or_broken(PLAINTEXT, stage.plaintext_password())),
+        &|teller| teller.claim(or_broken(FOREIGN, stage.foreign_sender())),
+        &|teller| stage.cut(teller),
+    ];
+    for step in steps {
+        step(teller);
+        if stage.ask(&Request::Status {}).is_err() {
+            return teller.claim(Claim::broken(TO_THE_END, "the relay was stopped before it"));
+        }
+    }
 }
 
 type Told = Result<Claim, Failure>;
@@ -408,6 +416,7 @@ const BILLING_ADDRESS: &str = "billing@example.com";
 const LOGIN_ADDRESS: &str = "no-reply@example.com";
 const NEWS_ADDRESS: &str = "news@example.com";
 
+const TO_THE_END: &str = "the story is told to its end";
 const HANDSHAKE: &str = "TLS handshake, certificate verified";
 const ACCEPTED: &str = "an invoice is accepted";
 const ARRIVED: &str = "it reaches the next hop byte for byte";
