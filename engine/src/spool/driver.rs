@@ -11,7 +11,6 @@
 //! becomes durable: nobody was told of it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -22,6 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::MessageId;
+use super::hash::NumberMap;
 use super::helper::Helper;
 use super::hot::{Blocks, Hot};
 use super::log::{Clock, Completion, Fault, Log, Now, Operation, Outcome, Ticket};
@@ -47,8 +47,8 @@ pub(super) struct Shared {
     pub(super) draft_memory_bytes: usize,
     blocks: Blocks,
     io: Io,
-    files: RefCell<HashMap<Epoch, Rc<File>>>,
-    waiters: RefCell<HashMap<Ticket, Waiter>>,
+    files: RefCell<NumberMap<Epoch, Rc<File>>>,
+    waiters: RefCell<NumberMap<Ticket, Waiter>>,
     wake: Notify,
     idle: Notify,
     short: Notify,
@@ -78,7 +78,7 @@ pub(super) struct Parts {
 impl Shared {
     /// Opens the files of the segments that are there.
     pub(super) fn new(parts: Parts) -> io::Result<Rc<Self>> {
-        let mut files = HashMap::new();
+        let mut files = NumberMap::default();
         for (epoch, segment) in &parts.log.segments {
             let path = parts.directory.path(&segment_name(*epoch, &segment.salt));
             files.insert(*epoch, Rc::new(parts.io.open(&path, FileMode::Write)?));
@@ -90,7 +90,7 @@ impl Shared {
             blocks: parts.blocks,
             io: parts.io,
             files: RefCell::new(files),
-            waiters: RefCell::new(HashMap::new()),
+            waiters: RefCell::new(NumberMap::default()),
             wake: Notify::new(),
             idle: Notify::new(),
             short: Notify::new(),

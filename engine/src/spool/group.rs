@@ -339,6 +339,7 @@ impl<P: Pool> Log<P> {
         match &mut self.index.get_mut(&id)?.state {
             State::Live { note: Some(note), dirty } => {
                 *dirty = false;
+                note.in_flight = true;
                 BatchEntry::Note(id, &note.bytes).write(area);
                 Some(Written::Note)
             }
@@ -470,16 +471,33 @@ impl<P: Pool> Log<P> {
         }
     }
 
+    /// A note counts in its segment until it is replaced, or until its message's settle is durable:
+    /// also if the message was settled while the note was in flight.
     fn note_durable(&mut self, epoch: Epoch, id: MessageId) {
         let Some(entry) = self.index.get_mut(&id) else { return };
-        let State::Live { note: Some(note), .. } = &mut entry.state else { return };
-        let before = note.at.replace(epoch);
+        let before = match &mut entry.state {
+            State::Live { note: Some(note), .. } => {
+                note.in_flight = false;
+                note.at.replace(epoch)
+            }
+            State::Settled { held: Some(held), .. } => held.note_at.replace(epoch),
+            State::Live { note: None, .. } | State::Settled { held: None, .. } => return,
+        };
         if let Some(segment) = self.segments.get_mut(&epoch) {
             segment.add_record(0);
             segment.notes.push(id);
         }
         if let Some(before) = before {
             self.drop_record(before, 0);
+        }
+    }
+
+    /// The group that carried a note of `id` failed.
+    pub(super) fn note_failed(&mut self, id: MessageId) {
+        if let Some(entry) = self.index.get_mut(&id)
+            && let State::Live { note: Some(note), .. } = &mut entry.state
+        {
+            note.in_flight = false;
         }
     }
 

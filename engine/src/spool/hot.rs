@@ -7,12 +7,13 @@
 //! content is let go. It can always be read again from disk.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
 use super::MessageId;
+use super::hash::NumberMap;
 use super::log::Pool;
 use super::record::{HEADER_BYTES, Header, Invalid};
 use super::seal::Sealer;
@@ -37,13 +38,19 @@ pub(super) struct Hot {
     bound_bytes: usize,
     bytes: usize,
     clock: u64,
-    entries: HashMap<MessageId, HotEntry>,
+    entries: NumberMap<MessageId, HotEntry>,
     by_use: BTreeMap<u64, MessageId>,
 }
 
 impl Hot {
     pub(super) fn new(bound_bytes: usize) -> Self {
-        Self { bound_bytes, bytes: 0, clock: 0, entries: HashMap::new(), by_use: BTreeMap::new() }
+        Self {
+            bound_bytes,
+            bytes: 0,
+            clock: 0,
+            entries: NumberMap::default(),
+            by_use: BTreeMap::new(),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -20,12 +20,13 @@
 //!
 //! Failures: see [`Fault`] and `docs/spool.md`, "What happens when".
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::DerefMut;
 use std::rc::Rc;
 
 use super::forward::Mover;
 use super::group::{Flight, Item};
+use super::hash::NumberMap;
 use super::id::MessageId;
 use super::record::{Kind, Shape};
 use super::seal::{SALT_BYTES, Sealer, SpoolKey};
@@ -226,6 +227,8 @@ pub(super) struct Note {
     pub(super) bytes: Rc<[u8]>,
     /// Where the newest durable note of this message lies (perhaps an older version).
     pub(super) at: Option<Epoch>,
+    /// The group in flight carries this note, or an older one of the message.
+    pub(super) in_flight: bool,
 }
 
 /// A small set of segments: nearly always one.
@@ -302,7 +305,7 @@ pub(super) struct Log<P: Pool> {
     pub(super) pool: P,
     salts: Box<dyn FnMut() -> Option<[u8; SALT_BYTES]>>,
 
-    pub(super) index: HashMap<MessageId, Entry>,
+    pub(super) index: NumberMap<MessageId, Entry>,
     pub(super) segments: BTreeMap<Epoch, Segment>,
     pub(super) spares: Vec<u64>,
     pub(super) active: Option<Epoch>,
@@ -312,7 +315,7 @@ pub(super) struct Log<P: Pool> {
     pub(super) next_sequence: u64,
 
     pub(super) waiting: VecDeque<Waiting<P::Block>>,
-    pub(super) drafts: HashMap<DraftKey, DraftState>,
+    pub(super) drafts: NumberMap<DraftKey, DraftState>,
     next_draft: DraftKey,
     next_ticket: Ticket,
 
@@ -342,7 +345,7 @@ pub(super) struct Log<P: Pool> {
 /// What recovery found, ready to go on from.
 #[derive(Default)]
 pub(super) struct Restored {
-    pub(super) index: HashMap<MessageId, Entry>,
+    pub(super) index: NumberMap<MessageId, Entry>,
     pub(super) segments: BTreeMap<Epoch, Segment>,
     pub(super) spares: Vec<u64>,
     pub(super) next_epoch: Epoch,
@@ -376,7 +379,7 @@ impl<P: Pool> Log<P> {
             next_spare,
             next_sequence: restored.next_sequence.max(1),
             waiting: VecDeque::new(),
-            drafts: HashMap::new(),
+            drafts: NumberMap::default(),
             next_draft: 1,
             next_ticket: INTERNAL + 1,
             lazy: VecDeque::new(),
@@ -442,7 +445,8 @@ impl<P: Pool> Log<P> {
         let entry = self.index.get_mut(&id)?;
         let State::Live { note, dirty } = &mut entry.state else { return None };
         let at = note.as_ref().and_then(|old| old.at);
-        *note = Some(Note { bytes: bytes.into(), at });
+        let in_flight = note.as_ref().is_some_and(|old| old.in_flight);
+        *note = Some(Note { bytes: bytes.into(), at, in_flight });
         *dirty = true;
         self.counters.notes += 1;
         self.enqueue_lazy(now, id);
@@ -465,7 +469,9 @@ impl<P: Pool> Log<P> {
         let entry = self.index.get_mut(&id)?;
         let State::Live { note, .. } = &entry.state else { return None };
         let note_at = note.as_ref().and_then(|note| note.at);
-        let is_together = entry.is_together(note_at);
+        // Where a note in flight ends up is not known yet.
+        let is_noting = note.as_ref().is_some_and(|note| note.in_flight);
+        let is_together = !is_noting && entry.is_together(note_at);
         entry.state = State::Settled { at: None, dirty: true, held: Some(Held { note_at }) };
         self.counters.settles += 1;
         if is_together {
@@ -818,6 +824,7 @@ impl<P: Pool> Log<P> {
             Item::Segment => {}
             Item::Batch { written, tickets } => {
                 for (id, _) in written {
+                    self.note_failed(id);
                     self.mark_dirty(now, id);
                 }
                 for ticket in tickets {

@@ -33,6 +33,7 @@ mod driver;
 mod forward;
 mod free;
 mod group;
+mod hash;
 mod helper;
 mod hot;
 mod id;

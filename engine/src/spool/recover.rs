@@ -662,7 +662,11 @@ impl Index {
             segment.add_record(0);
             segment.notes.push(id);
         }
-        let kept = note.map(|(_, at, bytes)| Note { bytes: Rc::clone(bytes), at: Some(*at) });
+        let kept = note.map(|(_, at, bytes)| Note {
+            bytes: Rc::clone(bytes),
+            at: Some(*at),
+            in_flight: false,
+        });
         let state = State::Live { note: kept, dirty: false };
         let content_bytes = resolved.places.content_bytes();
         let entry = Entry { places: resolved.places, copies, state, queued: false };

@@ -452,7 +452,7 @@ fn measure(choice: Choice, key: Option<u8>, bytes: usize) -> (f64, f64, f64) {
         let content: Rc<[u8]> = content(1, bytes).into();
         let rounds = |from: u32, count: u32| {
             let (spool, content) = (spool.clone(), Rc::clone(&content));
-            (0..TASKS).map(move |task| {
+            let start = move |task| {
                 let (spool, content) = (spool.clone(), Rc::clone(&content));
                 tokio::task::spawn_local(async move {
                     for round in from..from + count {
@@ -463,7 +463,9 @@ fn measure(choice: Choice, key: Option<u8>, bytes: usize) -> (f64, f64, f64) {
                         spool.settle(id);
                     }
                 })
-            })
+            };
+            // All are started before the first is awaited.
+            (0..TASKS).map(start).collect::<Vec<_>>()
         };
         // The first segments are made and zeroed before the clock runs; later ones are recycled.
         for task in rounds(0, ROUNDS) {
