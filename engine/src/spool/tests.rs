@@ -501,3 +501,40 @@ fn cost_of_a_durable_append() {
         }
     }
 }
+
+/// `cargo test -p postern --release --lib spool::tests::cost -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement: run it in release, alone"]
+#[allow(clippy::print_stdout, reason = "its output is its purpose")]
+fn cost_of_a_start_with_a_hundred_thousand_messages() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { segment_bytes: 64 << 20, ..options(folder.path(), Some(1)) };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        let content = content(1, 4096);
+        for round in 0..200_u128 {
+            let commits: Vec<_> = (0..500_u128)
+                .map(|task| {
+                    let mut draft = spool.draft(Some(4096));
+                    draft.write(&content).expect("memory");
+                    let spool = spool.clone();
+                    let id = id(round * 500 + task + 1);
+                    tokio::task::spawn_local(
+                        async move { spool.commit(draft, id, &[7; 200]).await },
+                    )
+                })
+                .collect();
+            for commit in commits {
+                commit.await.expect("no panic").expect("committed");
+            }
+        }
+    });
+    in_shard(async |io| {
+        let (_spool, found, report) = open(&io, &options, 0, 1).expect("opened again");
+        assert_eq!(found.len(), 100_000);
+        println!(
+            "{:?} for {} bytes in {} segments",
+            report.took, report.scanned_bytes, report.segments
+        );
+    });
+}
