@@ -22,7 +22,7 @@ use super::progress::Standing;
 use super::{Dispatch, signing};
 use crate::event::{Attempt, Event, Level};
 use crate::intake::meta::Meta;
-use crate::queue::{Destination, Lease, Outcome, Pick};
+use crate::queue::{Destination, Lane, Lease, Outcome, Pick};
 use crate::spool::{MessageId, SpoolError};
 
 /// How many sessions a destination has, and how it fares.
@@ -268,7 +268,10 @@ impl Dispatch {
     async fn unreachable(&self, pool: &Pool, lease: Lease, id: MessageId, trouble: &Trouble) {
         let failures = pool.failures.get().saturating_add(1);
         pool.failures.set(failures);
-        let pause_ms = PAUSE_BASE_MS << failures.min(PAUSE_DOUBLINGS_MAX).saturating_sub(1);
+        // Never longer than a message would wait for its own second attempt.
+        let base_ms = self.setup.borrow().lanes[Lane::Normal.index()].backoff.base_ms;
+        let doubled_ms = PAUSE_BASE_MS << failures.min(PAUSE_DOUBLINGS_MAX).saturating_sub(1);
+        let pause_ms = doubled_ms.min(base_ms.max(PAUSE_BASE_MS));
         let until_ms = self.clock.now_ms() + pause_ms;
         self.queue.borrow_mut().pause(pool.destination, until_ms);
         let text = &trouble.text;
