@@ -626,7 +626,8 @@ impl<P: Pool> Log<P> {
     pub(super) fn linger_ms(&self) -> u64 {
         let is_short = matches!(self.next, Next::Failed { .. });
         if is_short {
-            self.limits.linger_ms.max(self.limits.retry_ms)
+            // A tenth of a second: deliveries wait for their settles, and it is they that make room.
+            self.limits.linger_ms.max(self.limits.retry_ms / 10)
         } else {
             self.limits.linger_ms
         }
