@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,12 +80,8 @@ pub(super) async fn accept(
                 tokio::task::spawn_local(refuse(stream));
             }
             Ok((stream, _)) => {
-                let guest = Guest::new(Rc::clone(&state));
-                let session = session::serve(Rc::clone(&shard), Rc::clone(&state), stream);
-                tokio::task::spawn_local(async move {
-                    session.await;
-                    drop(guest);
-                });
+                let session = session::serve(Rc::clone(&shard), Guest::new(&state), stream);
+                tokio::task::spawn_local(session);
             }
             Err(error) => pause(&shard, address, &error).await,
         }
@@ -108,15 +105,23 @@ async fn refuse(mut stream: Stream) {
     stream.close().await;
 }
 
-/// Counts a session of a listener, however it ends.
-struct Guest {
+/// A session's hold on its listener; counts it, however it ends.
+pub(super) struct Guest {
     state: Rc<ListenerState>,
 }
 
 impl Guest {
-    fn new(state: Rc<ListenerState>) -> Self {
+    fn new(state: &Rc<ListenerState>) -> Self {
         state.sessions.set(state.sessions.get() + 1);
-        Self { state }
+        Self { state: Rc::clone(state) }
+    }
+}
+
+impl Deref for Guest {
+    type Target = ListenerState;
+
+    fn deref(&self) -> &ListenerState {
+        &self.state
     }
 }
 

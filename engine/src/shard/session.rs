@@ -18,27 +18,40 @@ use tokio::time::timeout;
 use super::Shard;
 use super::counters::{add, take};
 use super::desk::Desk;
-use super::listener::ListenerState;
+use super::listener::Guest;
 use super::roster::{SessionOrder, SessionSeat};
 use crate::io::Stream;
 use crate::io::tls::{Chunk, Connection, TlsStream};
 
 /// Serves one accepted connection to its end.
-pub(super) async fn serve(shard: Rc<Shard>, listener: Rc<ListenerState>, stream: Stream) {
+///
+/// An idle session is this future and little else, so whatever is rare and large is boxed: only what
+/// waits for bytes stands in it (see the test below).
+pub(super) async fn serve(shard: Rc<Shard>, listener: Guest, stream: Stream) {
     let _open = OpenSession::new(Rc::clone(&shard));
+    if let Some(mut session) = Box::pin(open(shard, listener, stream)).await {
+        session.run().await;
+    }
+}
+
+/// The session, once it can be talked in.
+async fn open(shard: Rc<Shard>, listener: Guest, stream: Stream) -> Option<Box<Session>> {
     let client = stream.peer_addr().ip();
     let (connection, security) = match listener.implicit_tls() {
         None => (Connection::Plain(stream), Security::Plain),
         Some(config) => match handshake(stream, config, listener.handshake_timeout()).await {
             Ok(stream) => (Connection::Tls(Box::new(stream)), Security::Tls),
-            Err(error) => return shard.tls_failed(client, &error),
+            Err(error) => {
+                shard.tls_failed(client, &error);
+                return None;
+            }
         },
     };
     let server = Server::new(listener.server_options(), security, Instant::now());
     let seat = shard.roster.sit();
     let mut desk = Desk::new(Rc::clone(&shard), client, seat.clone());
     desk.tls_started(connection.tls_info());
-    Session { shard, connection: Some(connection), server, desk, listener, seat }.run().await;
+    Some(Box::new(Session { shard, connection: Some(connection), server, desk, listener, seat }))
 }
 
 struct Session {
@@ -47,7 +60,7 @@ struct Session {
     connection: Option<Connection>,
     server: Server,
     desk: Desk,
-    listener: Rc<ListenerState>,
+    listener: Guest,
     seat: SessionSeat,
 }
 
@@ -69,13 +82,13 @@ enum Flow {
 }
 
 impl Session {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         loop {
-            if self.flush().await.is_err() || self.server.is_closed() {
+            if Box::pin(self.flush()).await.is_err() || self.server.is_closed() {
                 break;
             }
             let flow = match self.wait().await {
-                Wake::Chunk(chunk) => self.digest(chunk).await,
+                Wake::Chunk(chunk) => Box::pin(self.digest(chunk)).await,
                 Wake::Order(order) => self.obey(order),
                 Wake::Shortage => self.spill().await,
                 Wake::Deadline => {
@@ -88,6 +101,10 @@ impl Session {
                 break;
             }
         }
+        Box::pin(self.end()).await;
+    }
+
+    async fn end(&mut self) {
         // The last reply may not reach a client that is gone.
         drop(self.flush().await);
         self.desk.end();
@@ -341,3 +358,23 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Stands in where the state machine has no deadline of its own.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Most bytes of an idle session's future and state: with its places in the driver and in the roster
+/// it is meant to stay near 2 KiB.
+#[cfg(test)]
+const SESSION_BYTES_MAX: usize = 1_280;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_session_is_small() {
+        let (future, state) = (size_of_future(serve), size_of::<Session>());
+        assert!(future + state <= SESSION_BYTES_MAX, "future {future} bytes, state {state} bytes");
+    }
+}

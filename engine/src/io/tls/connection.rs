@@ -23,7 +23,8 @@ impl Connection {
     pub async fn receive(&mut self) -> io::Result<Chunk> {
         match self {
             Self::Plain(stream) => Ok(stream.receive().await?.into()),
-            Self::Tls(tls) => tls.receive().await,
+            // Boxed: a plaintext session should not carry the room for it.
+            Self::Tls(tls) => Box::pin(tls.receive()).await,
         }
     }
 
@@ -31,7 +32,7 @@ impl Connection {
     pub async fn send(&mut self, parts: Vec<Bytes>) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.send(parts).await,
-            Self::Tls(tls) => tls.send(parts).await,
+            Self::Tls(tls) => Box::pin(tls.send(parts)).await,
         }
     }
 
