@@ -30,6 +30,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use postern_signer::batch::BatchSigner;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use self::names::Names;
 use self::outbound::RouteSetup;
@@ -181,7 +182,8 @@ impl Dispatch {
         for recovered in options.recovered {
             dispatch.take_over(recovered);
         }
-        tokio::task::spawn_local(Rc::clone(&dispatch).schedule());
+        let scheduler = tokio::task::spawn_local(Rc::clone(&dispatch).schedule());
+        tokio::task::spawn_local(must_not_panic(scheduler, dispatch.log.clone()));
         dispatch
     }
 
@@ -415,6 +417,16 @@ impl Dispatch {
     }
 }
 
+/// Without its scheduler a relay would take mail and deliver none. Better to end, and to be started
+/// again: everything acknowledged is on disk.
+async fn must_not_panic(scheduler: JoinHandle<()>, log: Log) {
+    if scheduler.await.is_err_and(|error| error.is_panic()) {
+        log.notice(Level::Error, "the delivery scheduler panicked, which is a bug; ending");
+        tokio::time::sleep(LAST_WORDS).await;
+        std::process::abort();
+    }
+}
+
 /// A stored lane number; one that a later version wrote counts as normal.
 fn lane_of(number: u8) -> Lane {
     LANES.get(usize::from(number)).copied().unwrap_or(Lane::Normal)
@@ -430,4 +442,6 @@ const DELIVERIES_MAX: usize = 1_000_000;
 const RECIPIENTS_MAX: usize = 100;
 /// Destinations that are staffed in one turn; the others follow when the loop comes round.
 const STAFFED_MAX: usize = 256;
+/// For the log to be written before the end.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
