@@ -35,6 +35,15 @@ pub fn send(options: SourceOptions) -> io::Result<SourceSummary> {
     finish(std::thread::spawn(move || on_load_core(source.run()).flatten()))
 }
 
+/// Sends what `options` say, whatever becomes of it.
+///
+/// # Errors
+/// When the load itself fails.
+pub fn offer(options: SourceOptions) -> io::Result<SourceSummary> {
+    let source = Source::new(options)?;
+    join(std::thread::spawn(move || on_load_core(source.run()).flatten()))
+}
+
 /// Sends what `options` say and returns the server's CPU time a message, in nanoseconds, between the
 /// first tenth and the last twentieth of the messages.
 ///
@@ -62,10 +71,9 @@ pub fn cost_in_the_middle(options: SourceOptions, server: Tree) -> io::Result<f6
     Ok(each_ns)
 }
 
-/// Waits for a load's end.
+/// Waits for a load's end, and sees that all of it was accepted.
 fn finish(thread: JoinHandle<io::Result<SourceSummary>>) -> io::Result<SourceSummary> {
-    let summary =
-        thread.join().map_err(|_| io::Error::other("the load's thread panicked")).flatten()?;
+    let summary = join(thread)?;
     let missed = summary.deferred + summary.rejected + summary.unknown + summary.unsent;
     if missed > 0 || summary.accepted == 0 {
         let words = summary.last_refusal.or(summary.last_failure).unwrap_or_default();
@@ -73,6 +81,10 @@ fn finish(thread: JoinHandle<io::Result<SourceSummary>>) -> io::Result<SourceSum
         return Err(io::Error::other(text));
     }
     Ok(summary)
+}
+
+fn join(thread: JoinHandle<io::Result<SourceSummary>>) -> io::Result<SourceSummary> {
+    thread.join().map_err(|_| io::Error::other("the load's thread panicked")).flatten()
 }
 
 /// A next hop on a thread of its own; ends with the value.
