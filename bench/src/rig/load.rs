@@ -12,7 +12,6 @@ use postern_loadgen::source::{Source, SourceOptions, SourceSummary};
 use postern_loadgen::transport;
 use tokio::sync::oneshot;
 
-use super::cpu::Tree;
 use super::place;
 
 /// Most time between the last reply of a relay and the last arrival at its next hop.
@@ -44,31 +43,42 @@ pub fn offer(options: SourceOptions) -> io::Result<SourceSummary> {
     join(std::thread::spawn(move || on_load_core(source.run()).flatten()))
 }
 
-/// Sends what `options` say and returns the server's CPU time a message, in nanoseconds, between the
-/// first tenth and the last twentieth of the messages.
+/// What was read at the two ends of a load's middle, and the messages between.
+pub struct Middle<T> {
+    /// At the first tenth.
+    pub first: T,
+    /// At the last twentieth.
+    pub last: T,
+    /// Messages accepted in between.
+    pub messages: u64,
+}
+
+/// Sends what `options` say and reads something of the server when the first tenth of the messages
+/// is through, and again before the last twentieth: what it costs to begin and to end is left out.
 ///
 /// # Errors
-/// As [`send`].
-pub fn cost_in_the_middle(options: SourceOptions, server: Tree) -> io::Result<f64> {
+/// As [`send`], and those of `read`.
+pub fn middle<T>(
+    options: SourceOptions,
+    mut read: impl FnMut() -> io::Result<T>,
+) -> io::Result<Middle<T>> {
     let messages = options.messages.unwrap_or_default();
     let source = Source::new(options)?;
     let progress = source.progress();
     let thread = std::thread::spawn(move || on_load_core(source.run()).flatten());
-    let sample = |from: u64| {
+    let mut sample = |from: u64| {
         while progress.accepted() < from && !thread.is_finished() {
             std::thread::sleep(POLL);
         }
-        // What is accepted while the server's CPU time is read is counted half.
+        // What is accepted while it is read is counted half.
         let before = progress.accepted();
-        let used_ns = server.cpu_ns()?;
-        Ok::<_, io::Error>((u64::midpoint(before, progress.accepted()), used_ns))
+        let value = read()?;
+        Ok::<_, io::Error>((u64::midpoint(before, progress.accepted()), value))
     };
-    let (first, first_ns) = sample(messages / 10)?;
-    let (last, last_ns) = sample(messages - messages / 20)?;
+    let (first_count, first) = sample(messages / 10)?;
+    let (last_count, last) = sample(messages - messages / 20)?;
     finish(thread)?;
-    #[allow(clippy::cast_precision_loss, reason = "a figure for people, far below 2^52")]
-    let each_ns = (last_ns - first_ns) as f64 / (last - first).max(1) as f64;
-    Ok(each_ns)
+    Ok(Middle { first, last, messages: last_count.saturating_sub(first_count) })
 }
 
 /// Waits for a load's end, and sees that all of it was accepted.
