@@ -178,6 +178,13 @@ fn build() -> io::Result<PathBuf> {
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut command = Command::new(cargo);
         command.args(["build", "--quiet", "--package", "postern"]);
+        // Whatever folder and target directory `cargo run` was given.
+        if let Some(manifest) = std::env::var_os("CARGO_MANIFEST_DIR") {
+            command.current_dir(manifest);
+        }
+        if let Some(target) = folder.parent() {
+            command.arg("--target-dir").arg(target);
+        }
         if !cfg!(debug_assertions) {
             command.arg("--release");
         }
