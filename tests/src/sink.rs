@@ -214,7 +214,8 @@ impl Sink {
         self.shared.sessions.load(Ordering::Relaxed)
     }
 
-    /// How many sessions are in a transaction now: the deliveries in flight.
+    /// How many sessions are open now. Each carries one delivery at a time, so this bounds those in
+    /// flight.
     pub fn open_now(&self) -> u64 {
         self.shared.open.load(Ordering::Relaxed)
     }

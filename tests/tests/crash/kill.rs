@@ -48,7 +48,7 @@ fn kill_at_random_moments_loses_nothing() {
     restarts.sort_unstable();
     let median = restarts[restarts.len() / 2].as_millis();
     say(&format!(
-        "{} kills under load: {audit}; deliveries in flight {in_flight}; restart median {median} ms",
+        "{} kills under load: {audit}; at most {in_flight} deliveries in flight; restart median {median} ms",
         restarts.len()
     ));
     audit.expect_sound();

@@ -53,7 +53,10 @@ fn a_power_cut_loses_nothing() {
         relay.log_end()
     );
     let audit = ledger.audit(&sink.messages());
-    say(&format!("{} power cuts under load: {audit}; deliveries in flight {in_flight}", cuts()));
+    say(&format!(
+        "{} power cuts under load: {audit}; at most {in_flight} deliveries in flight",
+        cuts()
+    ));
     audit.expect_sound();
     relay.kill();
     sink.stop();
