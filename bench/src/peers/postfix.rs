@@ -9,9 +9,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::rig::cpu::Tree;
@@ -23,7 +24,9 @@ pub const NAME: &str = "postfix";
 const MAIN: &str = include_str!("../../peers/postfix/main.cf");
 const SERVICES: &str = include_str!("../../peers/postfix/master.cf");
 
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_PATIENCE: Duration = Duration::from_secs(20);
+const STARTS_MAX: usize = 3;
+const POLL: Duration = Duration::from_millis(20);
 
 /// What it does with what it accepts.
 #[derive(Clone, Copy, Debug)]
@@ -69,17 +72,49 @@ impl Postfix {
     /// When it is not installed, may not be started, or does not listen.
     pub fn start(task: Task) -> io::Result<Self> {
         let program = program().ok_or_else(|| io::Error::other("postfix is not installed"))?;
+        // On a busy machine its log service may hang at the start, and all that logs hangs with it.
+        let mut outcome = Self::start_once(&program, task);
+        for _ in 1..STARTS_MAX {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = Self::start_once(&program, task);
+        }
+        outcome
+    }
+
+    fn start_once(program: &Path, task: Task) -> io::Result<Self> {
         let home = place::folder("postfix")?;
         let addr = place::free_addr()?;
-        let postfix = Self { addr, home, program };
+        let postfix = Self { addr, home, program: program.to_owned() };
         postfix.write(task)?;
-        let output = postfix.control("start").output()?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(io::Error::other(format!("postfix start: {text}")));
-        }
+        postfix.run_start()?;
         place::wait_until_open(addr, START_PATIENCE)?;
         Ok(postfix)
+    }
+
+    /// `postfix start`, which itself waits for the log service.
+    fn run_start(&self) -> io::Result<()> {
+        let mut starting = Command::new(&self.program)
+            .arg("-c")
+            .arg(self.home.path().join("etc"))
+            .arg("start")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            match starting.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(io::Error::other(format!("postfix start: {status}"))),
+                None if Instant::now() > deadline => break,
+                None => std::thread::sleep(POLL),
+            }
+        }
+        end(&Tree { pid: starting.id() }.members());
+        starting.wait()?;
+        Err(io::Error::new(io::ErrorKind::TimedOut, "postfix start hangs"))
     }
 
     fn write(&self, task: Task) -> io::Result<()> {
@@ -124,12 +159,6 @@ impl Postfix {
         Ok(lines)
     }
 
-    fn control(&self, verb: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("-c").arg(self.home.path().join("etc")).arg(verb);
-        command
-    }
-
     /// Its master with all it has started.
     ///
     /// # Errors
@@ -143,7 +172,21 @@ impl Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        // At once; the folder goes next, and nothing else of it is left.
-        drop(self.control("abort").output());
+        // `postfix abort` asks the log service first, and hangs where that hangs. The folder goes
+        // next, and nothing else of it is left.
+        if let Ok(tree) = self.tree() {
+            end(&tree.members());
+        }
+    }
+}
+
+/// Ends processes that we started, the master first so that it starts none anew.
+fn end(pids: &[u32]) {
+    for pid in pids {
+        let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // One that has ended by itself is what we want.
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }

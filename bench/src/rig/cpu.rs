@@ -39,6 +39,11 @@ impl Tree {
         Ok(members.into_iter().map(|pid| cpu_of(pid, &stats[&pid])).sum())
     }
 
+    /// The processes of it, the root first.
+    pub fn members(&self) -> Vec<u32> {
+        descendants(&all_stats(), self.pid)
+    }
+
     /// Runs `work`; returns the CPU time that the processes used meanwhile, in nanoseconds, and what
     /// `work` returned.
     ///
