@@ -14,7 +14,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use postern_signer::batch::RingSigner;
+use postern_signer::batch::{self, BackendRefused};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
@@ -85,6 +85,8 @@ pub enum StartError {
     SpoolKey(spool::KeyRefused),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The signing backend cannot be used here.
+    Signer(BackendRefused),
     /// A signing key cannot be used.
     Key(KeyError),
     /// The thread or its runtime could not be made.
@@ -104,6 +106,7 @@ impl fmt::Display for StartError {
                 }
                 Ok(())
             }
+            Self::Signer(error) => write!(f, "signer: {error}"),
             Self::Key(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -188,7 +191,7 @@ async fn open(options: &ShardOptions) -> Result<(Rc<Shard>, Vec<Listener>), Star
     let (spool, recovered, report) = opened.map_err(StartError::Spool)?;
     tell_recovery(&log, &report);
     let counters = Rc::new(Counters::default());
-    let mut signer = Box::new(RingSigner::new());
+    let mut signer = batch::open(&batch::SignerOptions::default()).map_err(StartError::Signer)?;
     options.policy.keys.hand_to(&mut *signer).map_err(StartError::Key)?;
     let dispatch = Dispatch::start(DispatchOptions {
         index: options.index,

@@ -12,6 +12,7 @@
 //! RSA-CRT computation would give the key away.
 
 mod ring;
+mod select;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use std::fmt;
 use crate::key::{KeyRefused, RsaPrivateKey};
 
 pub use self::ring::RingSigner;
+pub use self::select::{Backend, BackendRefused, SignerOptions, open};
 
 /// Names a key that a backend has loaded. Chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +108,39 @@ pub trait BatchSigner: Send {
 
     /// Does all jobs and appends one [`Signed`] for each to `done`, in the order of `jobs`.
     fn sign(&mut self, jobs: &[Job<'_>], done: &mut Vec<Signed>);
+
+    /// Takes jobs for a pass that [`BatchSigner::step`] then does. What they sign is copied or
+    /// hashed here, so nothing is borrowed afterwards.
+    ///
+    /// The best pass has [`BatchSigner::lanes`] jobs; more are taken and done in order. A pass that
+    /// is under way takes no more: the caller steps to its end first.
+    fn begin(&mut self, jobs: &[Job<'_>]);
+
+    /// Does a slice of the pass that was begun and returns whether it has ended, which it also has
+    /// where none was begun. Results are appended to `done` in the order of the jobs, at the latest
+    /// at the end.
+    fn step(&mut self, done: &mut Vec<Signed>) -> bool;
+
+    /// Whether a slice is short enough (at most 50 us at 3 GHz) to stand between two turns of an
+    /// event loop. Where it is not, a slice is one whole signature, and signing belongs on a thread
+    /// of its own.
+    fn has_short_slices(&self) -> bool;
+
+    /// What was done so far.
+    fn stats(&self) -> Stats;
+}
+
+/// What a signer has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Signatures given out.
+    pub signed: u64,
+    /// Passes done; `signed / passes` is how full they were.
+    pub passes: u64,
+    /// Signatures that did not verify and were discarded: faulty memory or CPU.
+    pub faults: u64,
+    /// The backend that was taken out of use after such faults, where one was.
+    pub quarantined: Option<&'static str>,
 }
 
 /// Why a job has no signature.

@@ -106,3 +106,26 @@ fn keys_are_replaced_and_forgotten() {
         assert_eq!(done[1].result.as_ref().err(), Some(&SignFault::UnknownKey));
     });
 }
+
+#[test]
+fn slices_give_what_one_call_gives() {
+    for_each_backend(|backend| {
+        let messages: Vec<_> = (0..backend.lanes() + 1).map(|n| format!("m{n}")).collect();
+        let jobs: Vec<_> = (0u64..)
+            .zip(&messages)
+            .map(|(n, m)| job(n, u32::from(n % 3 == 1) + 1, Input::Canonical(m.as_bytes())))
+            .collect();
+        let (mut whole, mut sliced) = (Vec::new(), Vec::new());
+        assert!(backend.step(&mut sliced), "nothing was begun");
+        backend.sign(&jobs, &mut whole);
+        backend.begin(&jobs);
+        while !backend.step(&mut sliced) {}
+        assert_eq!(sliced.len(), whole.len());
+        for (sliced, whole) in sliced.iter().zip(&whole) {
+            assert_eq!(sliced.ticket, whole.ticket);
+            assert_eq!(sliced.result, whole.result);
+        }
+        assert_eq!(backend.stats().signed, 2 * jobs.len() as u64);
+        assert_eq!(backend.stats().faults, 0);
+    });
+}
