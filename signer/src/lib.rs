@@ -44,14 +44,14 @@
 //! ```
 //!
 //! Invariants: pure (no I/O, no clock, no thread; the one exception, operating-system randomness
-//! for making keys, is [`key::OsRandom`]); canonicalisation does not depend on how the bytes were
+//! for making and blinding keys, is [`key::OsRandom`]); canonicalisation does not depend on how the bytes were
 //! cut; `From` is always signed and always oversigned; `l=` is never written; keys under 2048 bits
 //! cannot be loaded.
 //!
 //! It must never log, format or compare key bytes, and never sign with the `rsa` crate, which
 //! makes keys here and nothing else (RUSTSEC-2023-0071).
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod batch;
@@ -59,4 +59,6 @@ pub mod canon;
 pub mod dns;
 pub mod header;
 pub mod key;
+#[allow(unsafe_code, reason = "pages of its own for secrets")]
+mod memory;
 pub mod name;

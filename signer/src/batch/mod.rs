@@ -11,6 +11,7 @@
 //! Every signature that leaves a backend has been checked against the public key by it: a faulty
 //! RSA-CRT computation would give the key away.
 
+mod lanes;
 mod ring;
 mod select;
 
@@ -21,6 +22,7 @@ use std::fmt;
 
 use crate::key::{KeyRefused, RsaPrivateKey};
 
+pub use self::lanes::{ifma, portable};
 pub use self::ring::RingSigner;
 pub use self::select::{Backend, BackendRefused, SignerOptions, open};
 
@@ -139,6 +141,8 @@ pub struct Stats {
     pub passes: u64,
     /// Signatures that did not verify and were discarded: faulty memory or CPU.
     pub faults: u64,
+    /// Whether all key and working memory is kept from swap and core dumps.
+    pub is_locked: bool,
     /// The backend that was taken out of use after such faults, where one was.
     pub quarantined: Option<&'static str>,
 }
@@ -153,6 +157,8 @@ pub enum SignFault {
     DigestNotTaken,
     /// The computed signature did not verify and was discarded: faulty memory or CPU.
     Check,
+    /// The operating system gave no randomness to blind the key with.
+    Randomness,
 }
 
 impl fmt::Display for SignFault {
@@ -160,6 +166,7 @@ impl fmt::Display for SignFault {
         f.write_str(match self {
             Self::UnknownKey => "no key is loaded under this id",
             Self::DigestNotTaken => "this backend signs bytes, not digests",
+            Self::Randomness => "the operating system gave no randomness",
             Self::Check => "the signature did not verify and was discarded",
         })
     }

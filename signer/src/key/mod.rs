@@ -42,6 +42,15 @@ pub struct RsaPublicKey {
     exponent: Vec<u8>,
 }
 
+/// The numbers of the Chinese remainder form (RFC 8017 3.2), big-endian without leading zeros.
+pub(crate) struct PrivateNumbers<'a> {
+    pub(crate) p: &'a [u8],
+    pub(crate) q: &'a [u8],
+    pub(crate) d_p: &'a [u8],
+    pub(crate) d_q: &'a [u8],
+    pub(crate) q_inverse: &'a [u8],
+}
+
 impl RsaPrivateKey {
     /// Reads the first private key of a PEM text: PKCS#8 (`PRIVATE KEY`) or PKCS#1
     /// (`RSA PRIVATE KEY`).
@@ -105,6 +114,25 @@ impl RsaPrivateKey {
         let mut outer = Zeroizing::new(Vec::with_capacity(contents_bytes + 8));
         der::write(&mut outer, der::SEQUENCE, &info);
         pem::encode("PRIVATE KEY", &outer)
+    }
+
+    /// Returns the numbers that the signature is computed with, in place.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading, which do not happen to a key that was proved.
+    pub(crate) fn numbers(&self) -> Result<PrivateNumbers<'_>, KeyRefused> {
+        let mut key = Reader::new(Reader::new(&self.pkcs1).element(der::SEQUENCE)?);
+        for _ in ["version", "modulus", "e", "d"] {
+            key.unsigned()?;
+        }
+        Ok(PrivateNumbers {
+            p: key.unsigned()?,
+            q: key.unsigned()?,
+            d_p: key.unsigned()?,
+            d_q: key.unsigned()?,
+            q_inverse: key.unsigned()?,
+        })
     }
 
     /// Prepares the key for `ring`.
@@ -220,6 +248,8 @@ pub enum KeyRefused {
     Exponent,
     /// The numbers do not belong together: a damaged or forged file.
     Inconsistent,
+    /// A good key, of a shape that this signing backend is not made for.
+    Unsupported,
 }
 
 impl fmt::Display for KeyRefused {
@@ -251,6 +281,9 @@ impl fmt::Display for KeyRefused {
             Self::Inconsistent => {
                 f.write_str("the numbers of the key do not belong together; the file is damaged")
             }
+            Self::Unsupported => f.write_str(
+                "this signing backend takes keys of 2048 bits with two primes of 1024 and exponent 65537",
+            ),
         }
     }
 }
