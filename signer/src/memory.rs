@@ -34,9 +34,8 @@ impl<T: Plain> Secret<T> {
         const { assert!(align_of::<T>() <= PAGE_BYTES && size_of::<T>() > 0) };
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: no address is asked for, so nothing that is mapped is touched.
-        let mapped = unsafe {
-            mmap_anonymous(std::ptr::null_mut(), Self::BYTES, access, MapFlags::PRIVATE)
-        };
+        let mapped =
+            unsafe { mmap_anonymous(std::ptr::null_mut(), Self::BYTES, access, MapFlags::PRIVATE) };
         let Some(place) = mapped.ok().and_then(|start| NonNull::new(start.cast::<T>())) else {
             std::alloc::handle_alloc_error(std::alloc::Layout::new::<T>());
         };
@@ -103,6 +102,8 @@ const PAGE_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::print_stdout, reason = "a test says what it skips")]
+
     use super::*;
 
     struct Numbers([u64; 1000]);

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{BatchSigner, RingSigner};
+use super::guard::{Guard, self_test};
+use super::{BatchSigner, RingSigner, lanes};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,25 +12,60 @@ pub enum Backend {
     /// The fastest that this CPU has and that passes its self-test.
     #[default]
     Auto,
+    /// Four messages a pass with AVX-512 IFMA; refused where the CPU has none.
+    Ifma,
     /// `ring`, on any CPU.
     Ring,
 }
 
 /// How to make a signer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct SignerOptions {
     /// Which backend.
     pub backend: Backend,
+    /// Whether a batched backend blinds what it raises to secret powers. It costs a third of a
+    /// percent.
+    pub blinding: bool,
 }
 
-/// Makes a signer without keys.
+impl Default for SignerOptions {
+    fn default() -> Self {
+        Self { backend: Backend::Auto, blinding: true }
+    }
+}
+
+/// Makes a signer without keys, after a self-test with known answers.
+///
+/// Under [`Backend::Auto`] a backend that does not pass is not used: `ring` is, and
+/// [`Stats::quarantined`](super::Stats::quarantined) names the other.
 ///
 /// # Errors
 ///
 /// [`BackendRefused`], where the backend that was asked for cannot be used here.
 pub fn open(options: &SignerOptions) -> Result<Box<dyn BatchSigner>, BackendRefused> {
-    match options.backend {
-        Backend::Auto | Backend::Ring => Ok(Box::new(RingSigner::new())),
+    let batched = match options.backend {
+        Backend::Ring => return ring(),
+        Backend::Auto | Backend::Ifma => lanes::ifma(options.blinding),
+    };
+    let is_demanded = options.backend != Backend::Auto;
+    let Some(mut batched) = batched else {
+        return if is_demanded { Err(BackendRefused::Missing) } else { ring() };
+    };
+    if self_test(&mut *batched) {
+        return Ok(Box::new(Guard::over(batched)));
+    }
+    if is_demanded {
+        return Err(BackendRefused::SelfTest(options.backend));
+    }
+    ring().map(|_tested| Box::new(Guard::without(batched.name())) as _)
+}
+
+fn ring() -> Result<Box<dyn BatchSigner>, BackendRefused> {
+    let mut ring = RingSigner::new();
+    if self_test(&mut ring) {
+        Ok(Box::new(ring))
+    } else {
+        Err(BackendRefused::SelfTest(Backend::Ring))
     }
 }
 
@@ -38,12 +74,13 @@ impl Backend {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Ifma => "ifma",
             Self::Ring => "ring",
         }
     }
 
     /// All that can be asked for.
-    pub const ALL: [Self; 2] = [Self::Auto, Self::Ring];
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Ifma, Self::Ring];
 }
 
 impl FromStr for Backend {
@@ -63,12 +100,24 @@ impl FromStr for Backend {
 pub enum BackendRefused {
     /// There is none of this name.
     Unknown,
+    /// The CPU, or the system on it, has no AVX-512 IFMA.
+    Missing,
+    /// It gave wrong signatures in its self-test: a faulty CPU or a broken build.
+    SelfTest(Backend),
 }
 
 impl fmt::Display for BackendRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("there is no signing backend of this name"),
+            Self::Missing => f.write_str(
+                "this CPU has no AVX-512 IFMA; use the backend \"auto\", which takes what there is",
+            ),
+            Self::SelfTest(backend) => write!(
+                f,
+                "the backend \"{}\" gave wrong signatures in its self-test; do not trust this machine",
+                backend.as_str()
+            ),
         }
     }
 }

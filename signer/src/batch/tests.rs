@@ -1,4 +1,7 @@
-//! What every backend must do, run for each that there is.
+//! What every backend must do, run for each that there is; and what the guard does about a backend
+//! that is not to be trusted.
+
+#![allow(clippy::print_stdout, reason = "the log of a test run shall say which backend ran")]
 
 use super::*;
 
@@ -9,8 +12,11 @@ const INPUT: &[u8] = b"from:a@example.org\r\nsubject:hi";
 const SIGNATURE: &[u8] = include_bytes!("../../tests/keys/rsa2048.signature");
 
 fn for_each_backend(check: impl Fn(&mut dyn BatchSigner)) {
-    let mut backends: Vec<Box<dyn BatchSigner>> = vec![Box::new(RingSigner::new()), portable()];
-    backends.extend(ifma());
+    let mut backends: Vec<Box<dyn BatchSigner>> = vec![Box::new(RingSigner::new()), portable(true)];
+    backends.extend(ifma(true));
+    backends.extend(ifma(false));
+    backends.push(Box::new(guard::Guard::over(portable(false))));
+    backends.push(open(&SignerOptions::default()).expect("there is always one"));
     for backend in &mut backends {
         for (id, text) in [(KeyId(1), KEY), (KeyId(2), OTHER_KEY)] {
             let key = RsaPrivateKey::from_pem(text).expect("is good");
@@ -126,6 +132,7 @@ fn slices_give_what_one_call_gives() {
             .collect();
         let (mut whole, mut sliced) = (Vec::new(), Vec::new());
         assert!(backend.step(&mut sliced), "nothing was begun");
+        let before = backend.stats();
         backend.sign(&jobs, &mut whole);
         backend.begin(&jobs);
         while !backend.step(&mut sliced) {}
@@ -134,7 +141,165 @@ fn slices_give_what_one_call_gives() {
             assert_eq!(sliced.ticket, whole.ticket);
             assert_eq!(sliced.result, whole.result);
         }
-        assert_eq!(backend.stats().signed, 2 * jobs.len() as u64);
+        assert_eq!(backend.stats().signed - before.signed, 2 * jobs.len() as u64);
         assert_eq!(backend.stats().faults, 0);
     });
+}
+
+#[test]
+fn other_lengths_are_taken_by_the_guard() {
+    const LONG_KEY: &[u8] = include_bytes!("../../tests/keys/rsa3072.pkcs8.pem");
+    let long = RsaPrivateKey::from_pem(LONG_KEY).expect("is good");
+    let key = RsaPrivateKey::from_pem(KEY).expect("is good");
+    assert_eq!(portable(true).load(KeyId(1), &long), Err(KeyRefused::Unsupported));
+    let mut guard = guard::Guard::over(portable(true));
+    guard.load(KeyId(1), &key).expect("is taken");
+    guard.load(KeyId(2), &long).expect("is taken");
+    let jobs = [2, 1, 2, 1].map(|key| job(u64::from(key), key, Input::Canonical(INPUT)));
+    let mut done = Vec::new();
+    guard.sign(&jobs, &mut done);
+    for (signed, job) in done.iter().zip(&jobs) {
+        let expected = by_ring(if job.key == KeyId(1) { KEY } else { LONG_KEY }, INPUT);
+        assert_eq!(signed.ticket, job.ticket);
+        assert_eq!(signed.result.as_ref(), Ok(&expected));
+    }
+    assert_eq!(guard.stats().signed, 4);
+}
+
+/// `ring` with a fault: it gives every signature with a bit turned around, or finds each wrong.
+struct Faulty {
+    ring: RingSigner,
+    is_noticed: bool,
+    faults: u64,
+}
+
+impl BatchSigner for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn lanes(&self) -> usize {
+        4
+    }
+
+    fn takes_digests(&self) -> bool {
+        false
+    }
+
+    fn load(&mut self, id: KeyId, key: &RsaPrivateKey) -> Result<(), KeyRefused> {
+        self.ring.load(id, key)
+    }
+
+    fn unload(&mut self, id: KeyId) {
+        self.ring.unload(id);
+    }
+
+    fn sign(&mut self, jobs: &[Job<'_>], done: &mut Vec<Signed>) {
+        self.begin(jobs);
+        while !self.step(done) {}
+    }
+
+    fn begin(&mut self, jobs: &[Job<'_>]) {
+        self.ring.begin(jobs);
+    }
+
+    fn step(&mut self, done: &mut Vec<Signed>) -> bool {
+        let first = done.len();
+        let has_ended = self.ring.step(done);
+        for signed in &mut done[first..] {
+            match &mut signed.result {
+                Ok(_) if self.is_noticed => {
+                    self.faults += 1;
+                    signed.result = Err(SignFault::Check);
+                }
+                Ok(signature) => signature.0[100] ^= 4,
+                Err(_) => {}
+            }
+        }
+        has_ended
+    }
+
+    fn has_short_slices(&self) -> bool {
+        true
+    }
+
+    fn stats(&self) -> Stats {
+        Stats { faults: self.faults, ..self.ring.stats() }
+    }
+}
+
+#[test]
+fn a_faulty_backend_is_found_out_and_its_work_done_again() {
+    for is_noticed in [true, false] {
+        let faulty = || Faulty { ring: RingSigner::new(), is_noticed, faults: 0 };
+        assert!(!guard::self_test(&mut faulty()));
+        let mut guard = guard::Guard::over(Box::new(faulty()));
+        let key = RsaPrivateKey::from_pem(KEY).expect("is good");
+        // Each key's first signature is verified, so that each costs the backend one fault.
+        (0..4).for_each(|id| guard.load(KeyId(id), &key).expect("is taken"));
+        assert_eq!((guard.name(), guard.lanes()), ("faulty", 4));
+        let expected = by_ring(KEY, INPUT);
+        let mut done = Vec::new();
+        for id in 0..4 {
+            guard.sign(&[job(id.into(), id, Input::Canonical(INPUT))], &mut done);
+        }
+        assert!(done.iter().all(|signed| signed.result.as_ref() == Ok(&expected)), "{is_noticed}");
+        assert_eq!(guard.stats().quarantined, Some("faulty"));
+        assert_eq!(guard.stats().faults, 3);
+        assert_eq!((guard.name(), guard.lanes()), ("ring", 1));
+        assert!(!guard.has_short_slices());
+        // What was loaded before and what is loaded now is signed with all the same.
+        guard.load(KeyId(9), &key).expect("is taken");
+        done.clear();
+        let jobs = [1, 9].map(|id| job(id.into(), id, Input::Canonical(INPUT)));
+        guard.sign(&jobs, &mut done);
+        assert!(done.iter().all(|signed| signed.result.as_ref() == Ok(&expected)));
+    }
+}
+
+#[test]
+fn one_signature_in_sixty_four_is_verified() {
+    let mut guard = guard::Guard::over(Box::new(Faulty {
+        ring: RingSigner::new(),
+        is_noticed: false,
+        faults: 0,
+    }));
+    guard.load(KeyId(1), &RsaPrivateKey::from_pem(KEY).expect("is good")).expect("is taken");
+    let mut done = Vec::new();
+    for ticket in 0..64 {
+        guard.sign(&[job(ticket, 1, Input::Canonical(INPUT))], &mut done);
+    }
+    assert_eq!(guard.stats().faults, 1, "the first");
+    guard.sign(&[job(64, 1, Input::Canonical(INPUT))], &mut done);
+    assert_eq!(guard.stats().faults, 2);
+}
+
+#[test]
+fn choice() {
+    for backend in Backend::ALL {
+        assert_eq!(backend.as_str().parse(), Ok(backend));
+        match open(&SignerOptions { backend, ..SignerOptions::default() }) {
+            Ok(signer) => match backend {
+                Backend::Auto => assert!(["ifma", "ring"].contains(&signer.name())),
+                _ => assert_eq!(signer.name(), backend.as_str()),
+            },
+            Err(refused) => {
+                assert_eq!((backend, refused), (Backend::Ifma, BackendRefused::Missing))
+            }
+        }
+    }
+    assert_eq!("fast".parse::<Backend>(), Err(BackendRefused::Unknown));
+}
+
+/// So that a mistake in the detection cannot quietly cost three quarters of the speed.
+#[test]
+fn the_cpu_decides() {
+    let has_ifma = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| {
+        text.lines().any(|line| line.starts_with("flags") && line.contains(" avx512ifma"))
+    });
+    let signer = open(&SignerOptions::default()).expect("there is always one");
+    println!("signing backend: {}", signer.name());
+    assert_eq!(signer.name(), if has_ifma { "ifma" } else { "ring" });
+    assert_eq!(signer.has_short_slices(), has_ifma);
+    assert_eq!(signer.stats().faults, 0);
 }

@@ -5,9 +5,16 @@ use postern_tests::source::{self, SourceFile, code_only};
 
 use crate::report;
 
-/// Where `unsafe` may stand: the drivers that hand memory to the kernel, and SIMD.
-const UNSAFE_FILES: &[&str] =
-    &["engine/src/io/", "filters/src/scan/x86_64/", "signer/src/batch/ifma"];
+/// Where `unsafe` may stand: the drivers that hand memory to the kernel, SIMD, and memory for
+/// secrets with the promises about what lies in it.
+const UNSAFE_FILES: &[&str] = &[
+    "engine/src/io/",
+    "filters/src/scan/x86_64/",
+    "signer/src/batch/lanes/arena.rs",
+    "signer/src/batch/lanes/ifma.rs",
+    "signer/src/batch/lanes/key.rs",
+    "signer/src/memory.rs",
+];
 
 /// Who may name the ring: the one room that drives it, and the bench that compares it with peers.
 const RING_FILES: &[&str] = &["engine/src/io/", "bench/"];

@@ -28,10 +28,9 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m512i, __mmask8, _mm512_add_epi64, _mm512_and_si512, _mm512_load_si512,
-    _mm512_loadu_si512, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_blend_epi64,
-    _mm512_set1_epi64, _mm512_setzero_si512, _mm512_srli_epi64, _mm512_store_si512,
-    _mm512_test_epi64_mask,
+    __m512i, __mmask8, _mm512_add_epi64, _mm512_and_si512, _mm512_load_si512, _mm512_loadu_si512,
+    _mm512_madd52hi_epu64, _mm512_madd52lo_epu64, _mm512_mask_blend_epi64, _mm512_set1_epi64,
+    _mm512_setzero_si512, _mm512_srli_epi64, _mm512_store_si512, _mm512_test_epi64_mask,
 };
 
 use super::{DIGIT, ENTRIES, Factor, Kernel, LANES, LIMBS, Moduli, Table, WINDOW_BITS, Wide};
@@ -43,7 +42,8 @@ pub(super) struct Ifma(());
 impl Ifma {
     /// Looks whether they are there; the look includes that the system saves the registers.
     pub(super) fn new() -> Option<Self> {
-        let is_there = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma");
+        let is_there =
+            is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma");
         is_there.then_some(Self(()))
     }
 }
@@ -327,10 +327,7 @@ fn masks(entry: &[u64; LANES]) -> [__mmask8; WINDOW_BITS] {
 /// each bit.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn read_entry(
-    entries: &[[u64; LANES]; ENTRIES],
-    masks: &[__mmask8; WINDOW_BITS],
-) -> __m512i {
+fn read_entry(entries: &[[u64; LANES]; ENTRIES], masks: &[__mmask8; WINDOW_BITS]) -> __m512i {
     // SAFETY: an entry is 64 bytes, aligned to 64 since `Table` is and all entries are 64 bytes.
     let load = |entry: usize| unsafe { _mm512_load_si512(entries[entry].as_ptr().cast()) };
     let pair = |of: usize| _mm512_mask_blend_epi64(masks[0], load(2 * of), load(2 * of + 1));

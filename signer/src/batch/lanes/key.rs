@@ -78,6 +78,14 @@ impl Prepared {
         if self.is_whole() { Ok(()) } else { Err(KeyRefused::Inconsistent) }
     }
 
+    /// Makes every blinding factor one, for ever.
+    pub(super) fn do_not_blind(&mut self) {
+        for half in &mut self.halves {
+            half.blinding = [Blinding { before: half.one, after: half.one }; SLOTS];
+        }
+        self.uses = u64::MAX;
+    }
+
     /// Whether the modulus is still the product of the primes: memory that lost a bit is found here
     /// before it becomes a signature.
     pub(super) fn is_whole(&self) -> bool {

@@ -54,17 +54,17 @@ use super::BatchSigner;
 
 /// Makes a signer for four messages at a time with AVX-512 IFMA, without keys; `None` where the
 /// CPU lacks the instructions.
-pub fn ifma() -> Option<Box<dyn BatchSigner>> {
+pub fn ifma(blinding: bool) -> Option<Box<dyn BatchSigner>> {
     #[cfg(target_arch = "x86_64")]
-    return ifma::Ifma::new().map(|kernel| Box::new(LanesSigner::with_kernel(kernel)) as _);
+    return ifma::Ifma::new().map(|kernel| Box::new(LanesSigner::new(kernel, blinding)) as _);
     #[cfg(not(target_arch = "x86_64"))]
     return None;
 }
 
 /// Makes a signer for four messages at a time in plain Rust, without keys: a model for tests, which
 /// takes some 30 ms a pass.
-pub fn portable() -> Box<dyn BatchSigner> {
-    Box::new(LanesSigner::with_kernel(portable::Portable))
+pub fn portable(blinding: bool) -> Box<dyn BatchSigner> {
+    Box::new(LanesSigner::new(portable::Portable, blinding))
 }
 
 /// Digits of a number.

@@ -105,9 +105,10 @@ fn reduce_row(sums: &mut [Sums], row: usize, by: &Moduli) {
     let times: Sums =
         std::array::from_fn(|lane| sums[row][lane].wrapping_mul(by.inverse[lane]) & DIGIT);
     add_product(sums, row, &by.modulus.0, &times);
-    for lane in 0..LANES {
-        debug_assert_eq!(sums[row][lane] & DIGIT, 0, "the lowest digit is zero");
-        sums[row + 1][lane] += sums[row][lane] >> 52;
+    let carries = sums[row];
+    for (sum, carry) in sums[row + 1].iter_mut().zip(carries) {
+        debug_assert_eq!(carry & DIGIT, 0, "the lowest digit is zero");
+        *sum += carry >> 52;
     }
 }
 

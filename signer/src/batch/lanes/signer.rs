@@ -35,6 +35,7 @@ use crate::memory::Secret;
 /// Signs with a kernel.
 pub(super) struct LanesSigner<K> {
     kernel: K,
+    is_blinding: bool,
     keys: BTreeMap<KeyId, Loaded>,
     /// Numbers the keys as they come, so that one that took another's place is noticed.
     serial: u64,
@@ -100,9 +101,10 @@ pub(super) struct Slot {
 }
 
 impl<K: Kernel> LanesSigner<K> {
-    pub(super) fn with_kernel(kernel: K) -> Self {
+    pub(super) fn new(kernel: K, is_blinding: bool) -> Self {
         Self {
             kernel,
+            is_blinding,
             keys: BTreeMap::new(),
             serial: 0,
             arena: Secret::zeroed(),
@@ -118,6 +120,11 @@ impl<K: Kernel> LanesSigner<K> {
     #[cfg(test)]
     pub(super) fn prepared(&mut self, id: KeyId) -> &mut Prepared {
         &mut self.keys.get_mut(&id).expect("is loaded").prepared
+    }
+
+    #[cfg(test)]
+    pub(super) fn arena(&self) -> &Arena {
+        &self.arena
     }
 
     /// Begins the next pass: messages, or a key whose blinding pairs are used up.
@@ -286,6 +293,9 @@ impl<K: Kernel> BatchSigner for LanesSigner<K> {
     fn load(&mut self, id: KeyId, key: &RsaPrivateKey) -> Result<(), KeyRefused> {
         let mut prepared = Secret::<Prepared>::zeroed();
         prepared.fill(key)?;
+        if !self.is_blinding {
+            prepared.do_not_blind();
+        }
         self.serial += 1;
         self.keys.insert(id, Loaded { serial: self.serial, prepared });
         Ok(())
@@ -319,7 +329,9 @@ impl<K: Kernel> BatchSigner for LanesSigner<K> {
                 Ok(pass) => self.pass = Some(pass),
                 Err(fault) => {
                     let refused = self.queue.drain(..);
-                    done.extend(refused.map(|job| Signed { ticket: job.ticket, result: Err(fault) }));
+                    done.extend(
+                        refused.map(|job| Signed { ticket: job.ticket, result: Err(fault) }),
+                    );
                     return true;
                 }
             }
@@ -327,13 +339,13 @@ impl<K: Kernel> BatchSigner for LanesSigner<K> {
             self.tampered(Stage::Opened, &mut []);
             return false;
         };
-        for _ in 0..pass.windows.min(WINDOWS_A_SLICE) {
-            pass.windows -= 1;
-            self.arena.raise(&self.kernel, pass.windows);
-        }
-        #[cfg(test)]
-        self.tampered(Stage::Raising, &mut []);
         if pass.windows > 0 {
+            for _ in 0..pass.windows.min(WINDOWS_A_SLICE) {
+                pass.windows -= 1;
+                self.arena.raise(&self.kernel, pass.windows);
+            }
+            #[cfg(test)]
+            self.tampered(Stage::Raising, &mut []);
             self.pass = Some(pass);
             return false;
         }
