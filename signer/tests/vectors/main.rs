@@ -1,0 +1,7 @@
+//! RSA against published vectors and against `ring`: Wycheproof, NIST CAVP, and many signatures.
+
+#![allow(clippy::print_stdout, reason = "tests say what they did and what they skip")]
+
+mod cavp;
+mod many;
+mod wycheproof;
