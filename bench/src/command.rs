@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::case::Case;
+use crate::leakage;
 use crate::rig::sink;
 use crate::rounds::Effort;
 use crate::subjects::{self, Report, SUBJECTS};
@@ -22,6 +23,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Ratios(RatiosArguments),
+    /// Looks whether the time of a signature tells anything about the message or the key (Welch's
+    /// t; above 4.5 it does)
+    Leakage {
+        /// Passes a question; 100,000 take about four minutes
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        samples: usize,
+    },
     /// Lists the subjects
     List,
     /// What `io` measures; started by it
@@ -59,6 +67,17 @@ struct RatiosArguments {
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Ratios(arguments) => ratios(&arguments),
+        Command::Leakage { samples } => leakage::run(samples, &mut |verdict| {
+            println!(
+                "{}: t = {:.2} over {} samples ({}; means {:.0} and {:.0} ns)",
+                verdict.question,
+                verdict.t,
+                verdict.samples,
+                verdict.backend,
+                verdict.means_ns[0],
+                verdict.means_ns[1]
+            );
+        }),
         Command::Sink { driver, buffer } => sink::serve(driver, buffer),
         Command::List => {
             SUBJECTS.iter().for_each(|subject| println!("{:<13} {}", subject.name, subject.about));

@@ -10,6 +10,7 @@
 //! - [`rounds`]: how ours and the peer take turns, and the median of it.
 //! - [`rig`]: relays, loads, and the CPU time of processes.
 //! - [`peers`]: servers to compare with.
+//! - [`leakage`]: whether the time of a signature tells anything; a finding, not a ratio.
 //!
 //! # How to read a figure
 //! CPU time of the *server*, of all its threads and children, per message: it is steadier than a
@@ -25,6 +26,7 @@
 pub mod case;
 pub mod command;
 pub mod input;
+pub mod leakage;
 pub mod peers;
 pub mod rig;
 pub mod rounds;
