@@ -26,6 +26,9 @@ pub(crate) struct Secret<T: Plain> {
 // SAFETY: `Secret` owns its pages as `Box` owns its allocation, and `T` is plain integers.
 unsafe impl<T: Plain> Send for Secret<T> {}
 
+// SAFETY: as for `Send`; a shared `Secret` gives out shared references only.
+unsafe impl<T: Plain> Sync for Secret<T> {}
+
 impl<T: Plain> Secret<T> {
     const BYTES: usize = size_of::<T>();
 
@@ -97,6 +100,39 @@ impl<T: Plain> Drop for Secret<T> {
     }
 }
 
+/// Secret bytes of some length, in one page.
+pub(crate) struct SecretBytes(Secret<Page>);
+
+#[repr(C)]
+struct Page {
+    length: usize,
+    bytes: [u8; SECRET_BYTES_MAX],
+}
+
+// SAFETY: plain integers.
+unsafe impl Plain for Page {}
+
+impl SecretBytes {
+    /// Copies bytes; `None` where there are more than [`SECRET_BYTES_MAX`].
+    pub(crate) fn copy_of(bytes: &[u8]) -> Option<Self> {
+        let mut page = Secret::<Page>::zeroed();
+        page.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        page.length = bytes.len();
+        Some(Self(page))
+    }
+}
+
+impl Deref for SecretBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.bytes[..self.0.length]
+    }
+}
+
+/// What fits one page beside the length; a key of 4096 bits has 2.4 KiB.
+pub(crate) const SECRET_BYTES_MAX: usize = PAGE_BYTES - size_of::<usize>();
+
 /// The smallest page of any machine we run on.
 const PAGE_BYTES: usize = 4096;
 
@@ -119,6 +155,15 @@ mod tests {
         assert_eq!(secret.0[999], 7);
         secret.wipe();
         assert!(secret.0.iter().all(|&word| word == 0));
+    }
+
+    #[test]
+    fn bytes_up_to_a_page() {
+        for length in [0, 1, SECRET_BYTES_MAX] {
+            let bytes = vec![3; length];
+            assert_eq!(SecretBytes::copy_of(&bytes).as_deref(), Some(&bytes[..]));
+        }
+        assert!(SecretBytes::copy_of(&[0; SECRET_BYTES_MAX + 1]).is_none());
     }
 
     #[test]

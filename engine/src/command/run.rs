@@ -1,5 +1,7 @@
 //! `postern run`: the relay itself, in the foreground.
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
 use super::relay::Relay;
 use super::{Failure, GlobalOptions};
 use crate::config;
@@ -18,6 +20,11 @@ pub fn execute(_args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
         config::load(&options.config_path(), &super::surroundings()).map_err(Failure::problem)?;
     for warning in loaded.report.lines() {
         eprintln!("postern: warning: {warning}");
+    }
+    if !loaded.snapshot.server.core_dumps {
+        // Keys, passwords and mail stay out of core dumps, and out of reach of a debugger of the
+        // same user.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
     let relay = Relay::start(&loaded.snapshot)?;
     if relay.wait() {

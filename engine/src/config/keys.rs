@@ -15,6 +15,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "receive_memory_mib",
             "control_socket",
             "drain_timeout",
+            "core_dumps",
             "log",
         ],
     ),

@@ -28,6 +28,8 @@ pub struct Server {
     pub log: Log,
     /// How long a drain may take before sessions are closed where they stand.
     pub drain_timeout: Duration,
+    /// Whether a crash may write the process's memory, keys among it, to disk.
+    pub core_dumps: bool,
 }
 
 /// Which I/O driver a shard uses.
@@ -96,6 +98,7 @@ impl Default for Server {
             control_socket: CONTROL_SOCKET_DEFAULT.into(),
             log: Log::default(),
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,
+            core_dumps: false,
         }
     }
 }
@@ -122,6 +125,7 @@ impl Server {
             drain_timeout: section
                 .duration("drain_timeout", seconds(1, 3_600))
                 .unwrap_or(DRAIN_TIMEOUT_DEFAULT),
+            core_dumps: section.flag("core_dumps", false),
         }
     }
 }

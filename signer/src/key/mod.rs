@@ -1,8 +1,8 @@
 //! RSA keys: read from PEM, made, checked, written.
 //!
 //! Invariants: an [`RsaPrivateKey`] exists only if its numbers belong together and it has signed a
-//! probe whose signature verified; it has 2048 to 4096 bits. Secret bytes are zeroised on drop and
-//! appear in no `Debug`, `Display` or error.
+//! probe whose signature verified; it has 2048 to 4096 bits. Secret bytes lie in pages that are kept
+//! from swap and core dumps and wiped on drop; they appear in no `Debug`, `Display` or error.
 //!
 //! Failures: every way in which a file can be wrong is one [`KeyRefused`], whose text tells the
 //! operator what to do; the caller adds the file's name.
@@ -18,6 +18,7 @@ mod pem;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -26,6 +27,7 @@ use ring::signature::{
 pub use rsa::rand_core;
 use zeroize::Zeroizing;
 
+use crate::memory::SecretBytes;
 use der::{DerFault, Reader};
 pub use generate::{GenerateFailed, OsRandom, RandomnessFailed};
 
@@ -33,7 +35,7 @@ pub use generate::{GenerateFailed, OsRandom, RandomnessFailed};
 #[derive(Clone)]
 pub struct RsaPrivateKey {
     /// `RSAPrivateKey` (RFC 8017 A.1.2).
-    pkcs1: Zeroizing<Vec<u8>>,
+    pkcs1: Arc<SecretBytes>,
     public: RsaPublicKey,
 }
 
@@ -96,7 +98,8 @@ impl RsaPrivateKey {
     pub fn from_pkcs1_der(bytes: &[u8]) -> Result<Self, KeyRefused> {
         let public = read_public(bytes)?;
         public.check_size()?;
-        let key = Self { pkcs1: Zeroizing::new(bytes.to_vec()), public };
+        let pkcs1 = SecretBytes::copy_of(bytes).ok_or(KeyRefused::Malformed)?;
+        let key = Self { pkcs1: Arc::new(pkcs1), public };
         key.prove()?;
         Ok(key)
     }

@@ -74,6 +74,7 @@ fn everything_that_can_be_set_is_read() {
     assert_eq!(server.log.level, LogLevel::Warn);
     assert_eq!(server.log.target, LogTarget::File(folder.0.path().join("log/postern.log")));
     assert_eq!(server.drain_timeout, Duration::from_secs(90));
+    assert!(server.core_dumps);
 
     let [listener, plain] = &*snapshot.listeners else { panic!("two listeners") };
     assert!(matches!(&listener.tls, ListenerTls::Implicit(files) if files.client_ca.is_some()));
