@@ -6,7 +6,7 @@
 
 use super::key::PreparedHalf;
 use super::scalar::{Full, HALF_WORDS, Half, split};
-use super::{ENTRIES, Factor, Kernel, LANES, Moduli, Table, WINDOW_BITS, WINDOWS, Wide};
+use super::{ENTRIES, Factor, Kernel, LANES, Moduli, Table, WINDOW_BITS, WINDOWS, Wide, Window};
 use crate::memory::Plain;
 
 /// See the module.
@@ -90,22 +90,21 @@ impl Arena {
 
     /// Begins the power with the topmost window.
     pub(super) fn begin_power<K: Kernel>(&mut self, kernel: &K) {
-        let entries = self.entries(WINDOWS - 1);
-        kernel.read(&mut self.factor, &self.table, &entries);
-        self.power = self.factor.whole;
+        let Self { table, power, factor, exponents, .. } = self;
+        kernel.read(factor, table, window(exponents, WINDOWS - 1));
+        *power = factor.whole;
     }
 
     /// Goes on with the next window below.
-    pub(super) fn raise<K: Kernel>(&mut self, kernel: &K, window: usize) {
-        let entries = self.entries(window);
-        let Self { table, moduli, power, factor, .. } = self;
-        kernel.square_four_times(power, moduli, table, &entries, factor);
+    pub(super) fn raise<K: Kernel>(&mut self, kernel: &K, number: usize) {
+        let Self { table, moduli, power, factor, exponents, .. } = self;
+        kernel.square_four_times(power, moduli, table, window(exponents, number), factor);
         kernel.multiply_by(power, factor, moduli);
     }
+}
 
-    /// The entry that each lane asks for in a window; windows count from the lowest bits.
-    fn entries(&self, window: usize) -> [u64; LANES] {
-        let bit = window * WINDOW_BITS;
-        self.exponents[bit / 64].map(|word| word >> (bit % 64) & (ENTRIES as u64 - 1))
-    }
+/// A window of all lanes; windows count from the lowest bits.
+fn window(exponents: &[[u64; LANES]; HALF_WORDS], number: usize) -> Window<'_> {
+    let bit = number * WINDOW_BITS;
+    Window { words: &exponents[bit / 64], shift: bit % 64 }
 }

@@ -144,6 +144,13 @@ struct Factor {
     halved: Wide,
 }
 
+/// Which entry each lane asks for: bits `shift` to `shift + 3` of its word.
+#[derive(Clone, Copy)]
+struct Window<'a> {
+    words: &'a [u64; LANES],
+    shift: usize,
+}
+
 /// The arithmetic of eight lanes. All operands are below four times the modulus, with loose digits.
 ///
 /// A kernel never reads memory at, nor branches on, anything that depends on an operand.
@@ -157,8 +164,8 @@ trait Kernel: Send {
     /// `value = value value / R`.
     fn square(&self, value: &mut Wide, by: &Moduli);
 
-    /// `read` becomes the entry of the table that `entry` names in each lane.
-    fn read(&self, read: &mut Factor, table: &Table, entry: &[u64; LANES]);
+    /// `read` becomes the entry of the table that the window names in each lane.
+    fn read(&self, read: &mut Factor, table: &Table, window: Window<'_>);
 
     /// Four [`Kernel::square`], with a [`Kernel::read`] in the meantime.
     fn square_four_times(
@@ -166,7 +173,7 @@ trait Kernel: Send {
         value: &mut Wide,
         by: &Moduli,
         table: &Table,
-        entry: &[u64; LANES],
+        window: Window<'_>,
         read: &mut Factor,
     );
 

@@ -3,7 +3,7 @@
 //!
 //! About sixty times slower than `ring`; nobody should sign with it in earnest.
 
-use super::{DIGIT, Factor, Kernel, LANES, LIMBS, Moduli, Table, Wide};
+use super::{DIGIT, ENTRIES, Factor, Kernel, LANES, LIMBS, Moduli, Table, Wide, Window};
 
 /// The model.
 pub(super) struct Portable;
@@ -28,7 +28,8 @@ impl Kernel for Portable {
         self.multiply(value, &copy, by);
     }
 
-    fn read(&self, read: &mut Factor, table: &Table, entry: &[u64; LANES]) {
+    fn read(&self, read: &mut Factor, table: &Table, window: Window<'_>) {
+        let entry = window.words.map(|word| word >> window.shift & (ENTRIES as u64 - 1));
         for (digit, entries) in table.0.iter().enumerate() {
             let chosen: Sums = std::array::from_fn(|lane| {
                 // All entries are read, whichever is wanted.
@@ -48,11 +49,11 @@ impl Kernel for Portable {
         value: &mut Wide,
         by: &Moduli,
         table: &Table,
-        entry: &[u64; LANES],
+        window: Window<'_>,
         read: &mut Factor,
     ) {
         (0..4).for_each(|_| self.square(value, by));
-        self.read(read, table, entry);
+        self.read(read, table, window);
     }
 
     fn multiply_by(&self, value: &mut Wide, b: &Factor, by: &Moduli) {

@@ -28,13 +28,13 @@ fn for_each_kernel(check: impl Fn(&dyn AnyKernel)) {
 trait AnyKernel {
     fn multiply(&self, value: &mut Wide, b: &Wide, by: &Moduli);
     fn square(&self, value: &mut Wide, by: &Moduli);
-    fn read(&self, read: &mut Factor, table: &Table, entry: &[u64; LANES]);
+    fn read(&self, read: &mut Factor, table: &Table, window: Window<'_>);
     fn square_four_times(
         &self,
         value: &mut Wide,
         by: &Moduli,
         table: &Table,
-        entry: &[u64; LANES],
+        window: Window<'_>,
         read: &mut Factor,
     );
     fn multiply_by(&self, value: &mut Wide, b: &Factor, by: &Moduli);
@@ -49,18 +49,18 @@ impl<K: Kernel> AnyKernel for K {
     fn square(&self, value: &mut Wide, by: &Moduli) {
         Kernel::square(self, value, by);
     }
-    fn read(&self, read: &mut Factor, table: &Table, entry: &[u64; LANES]) {
-        Kernel::read(self, read, table, entry);
+    fn read(&self, read: &mut Factor, table: &Table, window: Window<'_>) {
+        Kernel::read(self, read, table, window);
     }
     fn square_four_times(
         &self,
         value: &mut Wide,
         by: &Moduli,
         table: &Table,
-        entry: &[u64; LANES],
+        window: Window<'_>,
         read: &mut Factor,
     ) {
-        Kernel::square_four_times(self, value, by, table, entry, read);
+        Kernel::square_four_times(self, value, by, table, window, read);
     }
     fn multiply_by(&self, value: &mut Wide, b: &Factor, by: &Moduli) {
         Kernel::multiply_by(self, value, b, by);
@@ -186,7 +186,13 @@ proptest! {
     }
 
     #[test]
-    fn table_is_read_lane_by_lane(entry in proptest::array::uniform8(0u64..16), seed: u64) {
+    fn table_is_read_lane_by_lane(
+        words in proptest::array::uniform8(any::<u64>()),
+        number in 0usize..16,
+        seed: u64,
+    ) {
+        let window = Window { words: &words, shift: 4 * number };
+        let entry = words.map(|word| word >> window.shift & 15);
         let mut table = Table([[[0; LANES]; ENTRIES]; 2 * LIMBS]);
         for (digit, entries) in table.0.iter_mut().enumerate() {
             for (index, lanes) in entries.iter_mut().enumerate() {
@@ -198,8 +204,8 @@ proptest! {
         let by = moduli(&vec![BigUint::from(1u8) << 1023 | BigUint::from(1u8); LANES]);
         for_each_kernel(|kernel| {
             let mut reads = [Factor { whole: Wide::ZERO, halved: Wide::ZERO }; 2];
-            kernel.read(&mut reads[0], &table, &entry);
-            kernel.square_four_times(&mut Wide::ONE.clone(), &by, &table, &entry, &mut reads[1]);
+            kernel.read(&mut reads[0], &table, window);
+            kernel.square_four_times(&mut Wide::ONE.clone(), &by, &table, window, &mut reads[1]);
             for read in reads {
                 for (lane, &entry) in entry.iter().enumerate() {
                     let index = usize::try_from(entry).expect("is small");
