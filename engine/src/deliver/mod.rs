@@ -14,6 +14,7 @@
 //! operator drops it; a message that should be signed never leaves unsigned; a destination that is
 //! down is paused and costs the others nothing.
 
+mod leased;
 mod names;
 mod operator;
 mod outbound;
@@ -21,6 +22,9 @@ pub mod outcome;
 mod pool;
 pub mod progress;
 pub mod signing;
+
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

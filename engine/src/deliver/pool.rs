@@ -16,6 +16,7 @@ use postern_smtp::param::{self, Body, Ret};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use super::leased::Leased;
 use super::outbound::{End, Outbound, Transacted, Trouble};
 use super::outcome::{self, RecipientOutcome};
 use super::progress::Standing;
@@ -129,13 +130,14 @@ pub(super) fn work(dispatch: Rc<Dispatch>, pool: Rc<Pool>) -> impl Future<Output
 }
 
 impl Dispatch {
-    fn lease(&self, destination: Destination) -> Option<Lease> {
+    fn lease(self: &Rc<Self>, destination: Destination) -> Option<Leased> {
         let now_ms = self.clock.now_ms();
         let mut queue = self.queue.borrow_mut();
         if self.setup.borrow().hold || queue.paused_until_ms(destination).is_some() {
             return None;
         }
-        queue.lease(now_ms, Pick::To(destination))
+        let lease = queue.lease(now_ms, Pick::To(destination))?;
+        Some(Leased::new(self, lease))
     }
 
     /// Keeps a session open for a while; none when it ended, or when nothing came.
@@ -161,7 +163,7 @@ impl Dispatch {
         self: &Rc<Self>,
         pool: &Pool,
         session: Option<Outbound>,
-        lease: Lease,
+        lease: Leased,
     ) -> Option<Outbound> {
         let id = MessageId::from_u128(lease.message.0);
         let Some(meta) = self.messages.borrow().get(&id).map(|message| Rc::clone(&message.meta))
@@ -214,7 +216,7 @@ impl Dispatch {
             && transacted.recipients.iter().all(Option::is_none)
         {
             // The next hop had closed a session that was kept open: no fault, no attempt.
-            self.queue.borrow_mut().release(self.clock.now_ms(), lease);
+            lease.release();
             return None;
         }
         let next_hop = session.next_hop();
@@ -265,7 +267,7 @@ impl Dispatch {
     }
 
     /// No session could be had: this message is deferred, the destination paused.
-    async fn unreachable(&self, pool: &Pool, lease: Lease, id: MessageId, trouble: &Trouble) {
+    async fn unreachable(&self, pool: &Pool, lease: Leased, id: MessageId, trouble: &Trouble) {
         let failures = pool.failures.get().saturating_add(1);
         pool.failures.set(failures);
         // Never longer than a message would wait for its own second attempt.
@@ -282,7 +284,7 @@ impl Dispatch {
 
     async fn settle_transaction(
         &self,
-        lease: Lease,
+        lease: Leased,
         id: MessageId,
         next_hop: &str,
         transacted: &Transacted,
@@ -313,18 +315,16 @@ impl Dispatch {
     /// Writes down what became of a lease's recipients, and waits until that is durable.
     async fn settle_all(
         &self,
-        lease: Lease,
+        lease: Leased,
         id: MessageId,
         next_hop: &str,
         outcome: &dyn Fn(u16) -> RecipientOutcome,
     ) {
         self.record(&lease, id, next_hop, outcome);
-        let settled = self.queue.borrow_mut().settle(self.clock.now_ms(), lease, |recipient| {
-            match outcome(recipient) {
-                RecipientOutcome::Delivered(_) => Outcome::Done,
-                RecipientOutcome::Deferred(_) => Outcome::Retry { after_ms: 0 },
-                RecipientOutcome::Failed(_) => Outcome::Failed,
-            }
+        let settled = lease.settle(|recipient| match outcome(recipient) {
+            RecipientOutcome::Delivered(_) => Outcome::Done,
+            RecipientOutcome::Deferred(_) => Outcome::Retry { after_ms: 0 },
+            RecipientOutcome::Failed(_) => Outcome::Failed,
         });
         let note = {
             let mut messages = self.messages.borrow_mut();
