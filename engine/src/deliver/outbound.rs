@@ -15,6 +15,7 @@ use postern_smtp::client::{
     BeginError, Client, ClientOptions, ClientTimeouts, Envelope, Event, Failure, Login, Outcome,
     Security, TlsPolicy,
 };
+use postern_smtp::data::WireFault;
 use postern_smtp::reply::Reply;
 use postern_smtp::server::Password;
 use rustls::ClientConfig;
@@ -24,6 +25,7 @@ use tokio::time::{timeout, timeout_at};
 use crate::config::{NextHop, NextHopTls, Route};
 use crate::io::Io;
 use crate::io::tls::{Chunk, Connection, TlsError};
+use crate::spool::{Content, SpoolError};
 
 /// An open session, ready for a transaction.
 pub(super) struct Outbound {
@@ -74,6 +76,9 @@ pub(super) enum End {
     Broken(Trouble),
     /// This next hop cannot take this message at all.
     Unfit(BeginError),
+    /// The stored content could not be read to its end. The data was not ended, so the next hop
+    /// throws away what it has; the session is over.
+    Unreadable(SpoolError),
 }
 
 /// What a route's sessions share.
@@ -191,8 +196,8 @@ impl Outbound {
         Ok(Self { connection, client, unread: None, next_hop, send_timeout, transactions })
     }
 
-    /// Sends one message. `content` is in wire form.
-    pub(super) async fn transact(&mut self, envelope: Envelope, content: Vec<Bytes>) -> Transacted {
+    /// Sends one message.
+    pub(super) async fn transact(&mut self, envelope: Envelope, content: Content) -> Transacted {
         let mut recipients = vec![None; envelope.recipients.len()];
         if let Err(error) = self.client.begin(envelope, Instant::now()) {
             return Transacted { recipients, end: End::Unfit(error) };
@@ -211,9 +216,9 @@ impl Outbound {
                     }
                 }
                 Event::ContentNow => {
-                    let content = content.take().unwrap_or_default();
-                    if let Err(trouble) = self.send_content(content).await {
-                        return Transacted { recipients, end: End::Broken(trouble) };
+                    let Some(content) = content.take() else { continue };
+                    if let Err(end) = self.send_content(content).await {
+                        return Transacted { recipients, end };
                     }
                 }
                 Event::Finished(outcome) => {
@@ -228,19 +233,36 @@ impl Outbound {
         }
     }
 
-    /// Sends content and what ends it as one vector.
-    async fn send_content(&mut self, mut content: Vec<Bytes>) -> Result<(), Trouble> {
-        let now = Instant::now();
-        for part in &content {
-            self.client
-                .content(part, now)
-                .map_err(|fault| self.trouble(format!("stored content is damaged: {fault}")))?;
+    /// Sends content and what ends it: as one vector, or piece by piece where it is read meanwhile.
+    async fn send_content(&mut self, content: Content) -> Result<(), End> {
+        let mut parts = content.head;
+        // Kept until all is sent: its memory is that of the pieces.
+        let mut rest = content.rest;
+        while let Some(reader) = rest.as_mut().filter(|reader| !reader.is_over()) {
+            self.check(&parts).map_err(End::Broken)?;
+            self.send(std::mem::take(&mut parts)).await.map_err(End::Broken)?;
+            parts.extend(reader.next().await.map_err(End::Unreadable)?);
         }
+        // Every piece has verified: only now may the message be ended.
+        self.check(&parts).map_err(End::Broken)?;
         self.client
-            .end_of_data(now)
-            .map_err(|fault| self.trouble(format!("stored content is damaged: {fault}")))?;
-        content.push(Bytes::from(self.client.transmit()));
-        self.send(content).await
+            .end_of_data(Instant::now())
+            .map_err(|fault| End::Broken(self.damaged(&fault)))?;
+        parts.push(Bytes::from(self.client.transmit()));
+        self.send(parts).await.map_err(End::Broken)
+    }
+
+    /// Nothing but wire form leaves.
+    fn check(&mut self, parts: &[Bytes]) -> Result<(), Trouble> {
+        let now = Instant::now();
+        for part in parts {
+            self.client.content(part, now).map_err(|fault| self.damaged(&fault))?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, fault: &WireFault) -> Trouble {
+        self.trouble(format!("stored content is damaged: {fault}"))
     }
 
     /// The session can take another message: ready, and nothing unexpected has arrived.

@@ -7,6 +7,8 @@
 use postern_smtp::client::{self, BeginError};
 use postern_smtp::reply::{Reply, Severity};
 
+use crate::spool::SpoolError;
+
 /// What became of one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecipientOutcome {
@@ -64,6 +66,24 @@ pub fn broken(own: Option<&Result<Reply, Reply>>, trouble: &str) -> RecipientOut
     }
 }
 
+/// One recipient's outcome when the stored content could not be read to its end.
+#[must_use]
+pub fn unreadable(own: Option<&Result<Reply, Reply>>, error: &SpoolError) -> RecipientOutcome {
+    match own {
+        Some(Err(refusal)) => RecipientOutcome::of_reply(refusal),
+        _ => not_read(error),
+    }
+}
+
+/// Every recipient's outcome when there is no content to send: final if there never will be.
+#[must_use]
+pub fn not_read(error: &SpoolError) -> RecipientOutcome {
+    match error {
+        SpoolError::Damaged | SpoolError::NotFound => RecipientOutcome::Failed(error.to_string()),
+        _ => RecipientOutcome::Deferred(error.to_string()),
+    }
+}
+
 /// Every recipient's outcome when the next hop cannot take such a message at all.
 #[must_use]
 pub fn unfit(error: BeginError) -> RecipientOutcome {
@@ -110,6 +130,20 @@ mod tests {
             };
             assert_eq!(name, expected, "{own:?} {end:?}");
         }
+    }
+
+    #[test]
+    fn only_lost_content_is_final_and_a_refusal_counts_before_it() {
+        let taken = Some(Ok(reply(250)));
+        let outcome = |error| unreadable(taken.as_ref(), &error);
+        assert!(matches!(outcome(SpoolError::Damaged), RecipientOutcome::Failed(_)));
+        assert!(matches!(outcome(SpoolError::NotFound), RecipientOutcome::Failed(_)));
+        for error in [SpoolError::Io, SpoolError::Memory, SpoolError::Closed] {
+            assert!(matches!(outcome(error), RecipientOutcome::Deferred(_)));
+        }
+        let refused = Some(Err(reply(450)));
+        let outcome = unreadable(refused.as_ref(), &SpoolError::Damaged);
+        assert!(matches!(outcome, RecipientOutcome::Deferred(_)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{Dispatch, signing};
 use crate::event::{Attempt, Event, Level};
 use crate::intake::meta::Meta;
 use crate::queue::{Destination, Lane, Lease, Outcome, Pick};
-use crate::spool::{MessageId, SpoolError};
+use crate::spool::{Content, MessageId, SpoolError};
 
 /// How many sessions a destination has, and how it fares.
 pub(super) struct Pool {
@@ -186,13 +186,6 @@ impl Dispatch {
             self.settle_all(lease, id, "", &|_| RecipientOutcome::Deferred(text.clone())).await;
             return session;
         };
-        let content = match self.content(id, &meta).await {
-            Ok(content) => content,
-            Err(outcome) => {
-                self.settle_all(lease, id, "", &|_| outcome.clone()).await;
-                return session;
-            }
-        };
         let mut session = match session {
             Some(session) => session,
             None => match Outbound::open(&self.io, &setup).await {
@@ -208,9 +201,17 @@ impl Dispatch {
                 }
             },
         };
+        // Memory is taken only once there is somebody to send it to.
+        let content = match self.content(id, &meta).await {
+            Ok(content) => content,
+            Err(outcome) => {
+                self.settle_all(lease, id, "", &|_| outcome.clone()).await;
+                return Some(session);
+            }
+        };
         let is_fresh = session.transactions == 0;
-        let envelope = envelope(&meta, &lease, &content);
-        let bytes = content.iter().map(|part| part.len() as u64).sum();
+        let envelope = envelope(&meta, &lease, content.bytes);
+        let bytes = content.bytes;
         let transacted = session.transact(envelope, content).await;
         if let (End::Broken(_), false) = (&transacted.end, is_fresh)
             && transacted.recipients.iter().all(Option::is_none)
@@ -220,7 +221,10 @@ impl Dispatch {
             return None;
         }
         let next_hop = session.next_hop();
-        let is_broken = matches!(transacted.end, End::Broken(_));
+        let is_broken = matches!(transacted.end, End::Broken(_) | End::Unreadable(_));
+        if let End::Unreadable(error) = &transacted.end {
+            self.tell_lost(id, error);
+        }
         self.settle_transaction(lease, id, &next_hop, &transacted, bytes).await;
         let is_spent = session.transactions >= setup.route.messages_per_session_max;
         if is_broken || !session.is_ready().await {
@@ -234,15 +238,8 @@ impl Dispatch {
     }
 
     /// Everything that is sent: signature, trace, added fields, stored bytes.
-    async fn content(&self, id: MessageId, meta: &Meta) -> Result<Vec<Bytes>, RecipientOutcome> {
-        let stored = match self.spool.content(id).await {
-            Ok(stored) => stored,
-            Err(error @ (SpoolError::Damaged | SpoolError::NotFound)) => {
-                self.log.notice(Level::Error, format!("message {id}: {error}"));
-                return Err(RecipientOutcome::Failed(error.to_string()));
-            }
-            Err(error) => return Err(RecipientOutcome::Deferred(error.to_string())),
-        };
+    async fn content(&self, id: MessageId, meta: &Meta) -> Result<Content, RecipientOutcome> {
+        let Content { head: stored, rest, bytes } = self.stored(id, meta).await?;
         let keys = Arc::clone(&self.setup.borrow().keys);
         let signed =
             signing::sign(&keys, &mut **self.signer.borrow_mut(), meta, &stored, SystemTime::now());
@@ -262,8 +259,32 @@ impl Dispatch {
         if !meta.added.is_empty() {
             content.push(Bytes::copy_from_slice(meta.added.as_bytes()));
         }
+        let added_bytes: u64 = content.iter().map(|part| part.len() as u64).sum();
         content.extend(stored);
-        Ok(content)
+        Ok(Content { head: content, rest, bytes: added_bytes + bytes })
+    }
+
+    /// The stored bytes, with at least the header section in memory, since that is signed.
+    async fn stored(&self, id: MessageId, meta: &Meta) -> Result<Content, RecipientOutcome> {
+        let read = async {
+            let mut stored = self.spool.content(id).await?;
+            while stored.rest.is_some()
+                && !signing::has_header_section(&stored.head, meta.header_bytes)
+                && stored.extend_head().await?
+            {}
+            Ok(stored)
+        };
+        read.await.map_err(|error| {
+            self.tell_lost(id, &error);
+            outcome::not_read(&error)
+        })
+    }
+
+    /// An operator must hear of mail that was acknowledged and cannot be served.
+    fn tell_lost(&self, id: MessageId, error: &SpoolError) {
+        if matches!(error, SpoolError::Damaged | SpoolError::NotFound) {
+            self.log.notice(Level::Error, format!("message {id}: {error}"));
+        }
     }
 
     /// No session could be had: this message is deferred, the destination paused.
@@ -297,6 +318,7 @@ impl Dispatch {
                 End::Answered(end) => outcome::answered(own.as_ref(), end),
                 End::Broken(trouble) => outcome::broken(own.as_ref(), &trouble.text),
                 End::Unfit(error) => outcome::unfit(*error),
+                End::Unreadable(error) => outcome::unreadable(own.as_ref(), error),
             })
             .collect();
         if outcomes.iter().any(|outcome| matches!(outcome, RecipientOutcome::Delivered(_))) {
@@ -394,7 +416,7 @@ impl Dispatch {
     }
 }
 
-fn envelope(meta: &Meta, lease: &Lease, content: &[Bytes]) -> Envelope {
+fn envelope(meta: &Meta, lease: &Lease, content_bytes: u64) -> Envelope {
     let recipients = lease.recipients.as_slice().iter();
     Envelope {
         reverse_path: meta.reverse_path.to_string(),
@@ -406,7 +428,7 @@ fn envelope(meta: &Meta, lease: &Lease, content: &[Bytes]) -> Envelope {
                 orcpt: (!recipient.orcpt.is_empty()).then(|| recipient.orcpt.to_string()),
             })
             .collect(),
-        size: Some(content.iter().map(|part| part.len() as u64).sum()),
+        size: Some(content_bytes),
         body: if meta.is_8bit { Body::EightBitMime } else { Body::SevenBit },
         smtputf8: meta.smtputf8,
         ret: match &*meta.ret {

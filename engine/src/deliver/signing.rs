@@ -123,6 +123,12 @@ pub fn sign(
     Ok(Some(unsigned.complete(signature.as_bytes())))
 }
 
+/// Whether the header section lies within `content` as a whole.
+pub(super) fn has_header_section(content: &[Bytes], header_bytes: u64) -> bool {
+    let prefix = plain_prefix(content, header_bytes);
+    prefix.iter().map(|slice| slice.len() as u64).sum::<u64>() == header_bytes
+}
+
 /// The first `bytes` bytes of plain form, in place.
 fn plain_prefix(content: &[Bytes], bytes: u64) -> Vec<&[u8]> {
     let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -153,5 +159,7 @@ mod tests {
         assert_eq!(plain(15), b"A: b\r\n.c: d\r\n\r\n"[..15]);
         assert_eq!(plain(0), b"");
         assert_eq!(plain(1_000), b"A: b\r\n.c: d\r\n\r\n.body\r\n");
+        assert!(has_header_section(&content, 15));
+        assert!(!has_header_section(&content[..1], 15));
     }
 }

@@ -25,6 +25,7 @@ use super::hash::NumberMap;
 use super::helper::Helper;
 use super::hot::{Blocks, Hot};
 use super::log::{Clock, Completion, Fault, Log, Now, Operation, Outcome, Ticket};
+use super::read::Windows;
 use super::record::page_bytes;
 use super::segment::{Epoch, Place};
 use super::store::{self, Directory, Lock, SystemClock, fault_of, segment_name};
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) hot: Rc<RefCell<Hot>>,
     pub(super) draft_memory_bytes: usize,
     blocks: Blocks,
+    pub(super) windows: Windows,
     io: Io,
     files: RefCell<NumberMap<Epoch, Rc<File>>>,
     waiters: RefCell<NumberMap<Ticket, Waiter>>,
@@ -87,6 +89,7 @@ impl Shared {
             log: RefCell::new(parts.log),
             hot: Rc::clone(&parts.blocks.hot),
             draft_memory_bytes: parts.draft_memory_bytes,
+            windows: Windows::new(&parts.blocks),
             blocks: parts.blocks,
             io: parts.io,
             files: RefCell::new(files),

@@ -38,6 +38,7 @@ mod helper;
 mod hot;
 mod id;
 mod log;
+mod read;
 mod record;
 mod recover;
 mod seal;
@@ -57,22 +58,19 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::driver::{Parts, Shared};
-use self::forward::open_record;
 use self::helper::Helper;
-use self::hot::{Blocks, Hot, HotPart, content_of};
+use self::hot::{Blocks, Hot, HotPart};
 use self::log::{Fault, Fitness, Limits, Log, Pool};
-use self::record::{PAGE_BYTES, page_bytes};
+use self::record::PAGE_BYTES;
 use self::recover::{RecoverError, Settings, recover};
-use self::segment::Place;
 use self::store::{Directory, SystemClock, millis};
 use crate::io::{Block, Io};
 
 pub use self::draft::{Draft, DraftFull};
 pub use self::group::NOTE_BYTES_MAX;
 pub use self::id::{IdSource, MessageId, NoEntropy, NotAnId};
+pub use self::read::{Content, Reader};
 pub use self::recover::{DamagedRange, Recovered, RecoveryReport, fuzz_recover};
 pub use self::seal::{KEY_BYTES_MAX, KEY_BYTES_MIN, KeyRefused, SpoolKey};
 
@@ -566,43 +564,6 @@ impl Spool {
         Ok(())
     }
 
-    /// The content in wire form, in pieces, without meta: from memory while it is hot, else read,
-    /// verified and opened.
-    ///
-    /// # Errors
-    /// [`SpoolError::NotFound`], [`SpoolError::Damaged`], [`SpoolError::Io`] (the medium),
-    /// [`SpoolError::Memory`] (no block within a few seconds).
-    pub async fn content(&self, id: MessageId) -> Result<Vec<Bytes>, SpoolError> {
-        let shared = &self.handle.shared;
-        if shared.log.borrow().places(id).is_none() {
-            return Err(SpoolError::NotFound);
-        }
-        if let Some(Ok(pieces)) = shared.hot.borrow_mut().content(id) {
-            return Ok(pieces);
-        }
-        let mut places = self.places(id)?;
-        loop {
-            match self.read_content(&places).await {
-                Ok(pieces) => {
-                    let parts = pieces.iter().cloned().map(HotPart::Open).collect();
-                    shared.hot.borrow_mut().insert(id, parts);
-                    return Ok(pieces);
-                }
-                Err((place, error)) => {
-                    // Copied forward meanwhile: the new place is the one to read.
-                    let now_at = self.places(id)?;
-                    if now_at == places {
-                        if matches!(error, SpoolError::Damaged) {
-                            shared.report_damage(place);
-                        }
-                        return Err(error);
-                    }
-                    places = now_at;
-                }
-            }
-        }
-    }
-
     /// Whether mail should be taken now. Cheap: ask before every message.
     pub fn health(&self) -> Health {
         let shared = &self.handle.shared;
@@ -690,36 +651,6 @@ impl Spool {
             .collect();
         shared.hot.borrow_mut().insert(id, parts);
         true
-    }
-
-    fn places(&self, id: MessageId) -> Result<Vec<Place>, SpoolError> {
-        let log = self.handle.shared.log.borrow();
-        log.places(id).map(<[Place]>::to_vec).ok_or(SpoolError::NotFound)
-    }
-
-    async fn read_content(&self, places: &[Place]) -> Result<Vec<Bytes>, (Place, SpoolError)> {
-        let mut pieces = Vec::with_capacity(places.len());
-        for place in places.iter().copied() {
-            let piece = self.read_piece(place).await.map_err(|error| (place, error))?;
-            if !piece.is_empty() {
-                pieces.push(piece);
-            }
-        }
-        Ok(pieces)
-    }
-
-    async fn read_piece(&self, place: Place) -> Result<Bytes, SpoolError> {
-        let shared = &self.handle.shared;
-        let block = self.take_block(page_bytes(place.pages)).await?;
-        let (result, mut block) = shared.read(place, block).await;
-        result.map_err(|_| SpoolError::Io)?;
-        let (salt, sealer) = {
-            let log = shared.log.borrow();
-            (log.salt(place.epoch).ok_or(SpoolError::NotFound)?, log.sealer(place.epoch))
-        };
-        let header = open_record(place, salt, sealer.as_deref(), &mut block)
-            .map_err(|_| SpoolError::Damaged)?;
-        Ok(content_of(&header, block))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::io::{Choice, IoOptions};
 
@@ -18,15 +20,16 @@ fn options(folder: &Path, key: Option<u8>) -> SpoolOptions {
 }
 
 fn in_shard<T>(work: impl AsyncFnOnce(Io) -> T) -> T {
+    in_shard_on(Choice::Epoll, work)
+}
+
+/// As [`in_shard`], on another driver.
+fn in_shard_on<T>(choice: Choice, work: impl AsyncFnOnce(Io) -> T) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let limit = Duration::from_secs(60);
     let work = async {
-        let io_options = IoOptions {
-            choice: Choice::Epoll,
-            block_memory_bytes: 8 << 20,
-            ..IoOptions::default()
-        };
+        let io_options = IoOptions { choice, block_memory_bytes: 8 << 20, ..IoOptions::default() };
         let io = Io::start(&io_options).expect("epoll is always there");
         tokio::time::timeout(limit, work(io)).await.expect("nothing hangs")
     };
@@ -56,8 +59,24 @@ async fn store(spool: &Spool, number: u128, bytes: usize) -> Stored {
     spool.commit(draft, id(number), meta.as_bytes()).await.expect("committed")
 }
 
+/// All of a content, each piece let go before the next one is asked for.
+async fn read_out(content: Content) -> Result<Vec<u8>, SpoolError> {
+    let mut whole = content.head.concat();
+    drop(content.head);
+    let Some(mut reader) = content.rest else { return Ok(whole) };
+    while let Some(piece) = reader.next().await? {
+        whole.extend_from_slice(&piece);
+    }
+    assert!(reader.is_over());
+    Ok(whole)
+}
+
 async fn read(spool: &Spool, number: u128) -> Vec<u8> {
-    spool.content(id(number)).await.expect("content").concat()
+    let content = spool.content(id(number)).await.expect("content");
+    let bytes = content.bytes;
+    let whole = read_out(content).await.expect("content");
+    assert_eq!(whole.len() as u64, bytes);
+    whole
 }
 
 #[test]
@@ -117,9 +136,9 @@ fn each_content_byte_is_copied_once() {
                 total += bytes as u64;
             }
             for (number, bytes) in (1..).zip([100, 4096, 20_000, 600_000]) {
-                let pieces = spool.content(id(number)).await.expect("hot");
+                let pieces = spool.content(id(number)).await.expect("hot").head;
                 assert!(pieces.concat() == content(number, bytes));
-                let again = spool.content(id(number)).await.expect("hot");
+                let again = spool.content(id(number)).await.expect("hot").head;
                 let addresses = |pieces: &[Bytes]| -> Vec<_> {
                     pieces.iter().map(|piece| piece.as_ptr()).collect()
                 };
@@ -159,10 +178,150 @@ fn a_message_larger_than_memory_goes_through_in_parts() {
         let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
         let stored = store(&spool, 1, 20_000_000).await;
         assert!(!stored.is_hot);
-        // Reading it needs all of it at once, and that is more than there is.
-        assert!(matches!(spool.content(id(1)).await, Err(SpoolError::Memory)));
+        assert!(read(&spool, 1).await == content(1, 20_000_000));
         store(&spool, 2, 3_000_000).await;
         assert!(read(&spool, 2).await == content(2, 3_000_000));
+    });
+}
+
+/// Several messages, each larger than all memory, read at once by readers that hold what they were
+/// given for a while, beside drafts that take all the memory they can get.
+#[test]
+fn many_large_messages_are_read_at_once_beside_arriving_mail() {
+    const READ_AT_ONCE: u128 = 9;
+    const BYTES: usize = 9_000_000;
+    for (choice, key) in [
+        (Choice::Epoll, None),
+        (Choice::Epoll, Some(3)),
+        (Choice::Auto, None),
+        (Choice::Auto, Some(3)),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = SpoolOptions { segment_bytes: 32 << 20, ..options(folder.path(), key) };
+        in_shard_on(choice, async |io| {
+            let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+            store(&spool, 1, BYTES).await;
+        });
+        // Nothing is hot after a restart.
+        in_shard_on(choice, async |io| {
+            let (spool, ..) = open(&io, &options, 0, 1).expect("opened again");
+            let free = io.blocks().free_bytes();
+            let mut arriving = Vec::new();
+            while let Some(block) = io.blocks().take(32_768) {
+                arriving.push(block);
+            }
+            let expected: Rc<[u8]> = content(1, BYTES).into();
+            let readers: Vec<_> = (0..READ_AT_ONCE)
+                .map(|_| {
+                    let (spool, expected) = (spool.clone(), Rc::clone(&expected));
+                    tokio::task::spawn_local(async move {
+                        let content = spool.content(id(1)).await.expect("content");
+                        assert!(content.rest.is_some() && content.bytes == BYTES as u64);
+                        assert!(read_out(content).await.expect("content") == *expected);
+                    })
+                })
+                .collect();
+            // With every other block taken, the window that was set aside has to do for all.
+            let mut readers = readers.into_iter();
+            readers.next().expect("nine").await.expect("no panic");
+            arriving.clear();
+            for reader in readers {
+                reader.await.expect("no panic");
+            }
+            spool.drain().await;
+            tokio::task::yield_now().await;
+            assert_eq!(io.blocks().free_bytes(), free, "all memory came back");
+        });
+    }
+}
+
+#[test]
+fn one_piece_is_read_ahead_and_no_more_while_the_caller_keeps_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { segment_bytes: 8 << 20, ..options(folder.path(), None) };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        store(&spool, 1, 3_000_000).await;
+        let mut streamed = spool.content(id(1)).await.expect("content");
+        let reader = streamed.rest.as_mut().expect("a stream");
+        // It waits in memory already, although the first piece is still held.
+        let second = reader.next().await.expect("a piece").expect("a second");
+        let third = tokio::time::timeout(Duration::from_millis(100), reader.next()).await;
+        assert!(third.is_err(), "both blocks are out");
+        let first_bytes = streamed.head[0].len();
+        streamed.head.clear();
+        let third = reader.next().await.expect("a piece").expect("a third");
+        let all = content(1, 3_000_000);
+        assert!(all[first_bytes..].starts_with(&[&second[..], &third[..]].concat()));
+    });
+}
+
+#[test]
+fn a_head_may_grow_beyond_what_a_window_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { segment_bytes: 8 << 20, ..options(folder.path(), Some(1)) };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        // Spilled again and again, as when memory is short: many short parts.
+        let mut draft = spool.draft(None);
+        let whole = content(1, 900_000);
+        for piece in whole.chunks(9_000) {
+            draft.write(piece).expect("memory");
+            spool.spill(&mut draft).await.expect("spilled");
+        }
+        spool.commit(draft, id(1), b"").await.expect("committed");
+        let mut content = spool.content(id(1)).await.expect("content");
+        assert_eq!(content.bytes, 900_000);
+        let copied = spool.stats().bytes_copied;
+        while content.head.iter().map(Bytes::len).sum::<usize>() < 100_000 {
+            assert!(content.extend_head().await.expect("a piece"));
+        }
+        assert!(spool.stats().bytes_copied > copied, "copies are counted");
+        assert!(read_out(content).await.expect("content") == whole);
+    });
+}
+
+#[test]
+fn a_reader_that_is_given_up_gives_its_memory_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { segment_bytes: 8 << 20, ..options(folder.path(), None) };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        store(&spool, 1, 3_000_000).await;
+        let free = io.blocks().free_bytes();
+        // More often than there are turns.
+        for taken in 0..40 {
+            let mut content = spool.content(id(1)).await.expect("content");
+            let reader = content.rest.as_mut().expect("a stream");
+            content.head.clear();
+            for _ in 0..taken % 4 {
+                reader.next().await.expect("a piece");
+            }
+        }
+        // The last one's task has to notice.
+        while io.blocks().free_bytes() < free {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(read(&spool, 1).await == content(1, 3_000_000));
+    });
+}
+
+#[test]
+fn a_message_settled_while_it_is_read_does_not_end_well_once_its_segment_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { hot_bytes: 0, ..options(folder.path(), Some(1)) };
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        store(&spool, 1, 4_000_000).await;
+        let content = spool.content(id(1)).await.expect("content");
+        spool.settle_durable(id(1)).await.expect("settled");
+        for number in 2..10 {
+            store(&spool, number, 600_000).await;
+        }
+        let freed = spool.stats().segments_freed;
+        assert!(freed > 0, "its first segments are gone");
+        assert!(matches!(read_out(content).await, Err(SpoolError::NotFound)));
+        assert_eq!(spool.stats().damaged, 0);
     });
 }
 
@@ -383,6 +542,29 @@ fn damage_at_rest_is_reported_and_not_served() {
         assert_eq!(report.damaged.len(), 1, "{report:?}");
         assert!(report.damaged[0].offset == 4096 && report.damaged[0].bytes >= 4096);
         assert_eq!(files(&log.join("quarantine")), [report.damaged[0].file.clone()]);
+    });
+}
+
+#[test]
+fn damage_behind_the_first_piece_is_told_before_the_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SpoolOptions { segment_bytes: 8 << 20, ..options(folder.path(), Some(1)) };
+    let log = folder.path().join("core-0");
+    in_shard(async |io| {
+        let (spool, ..) = open(&io, &options, 0, 1).expect("opened");
+        store(&spool, 1, 3_000_000).await;
+        let name = files(&log).into_iter().find(|name| name.starts_with("segment-"));
+        let file = std::fs::OpenOptions::new().write(true).open(log.join(name.expect("one")));
+        let spoiled =
+            std::os::unix::fs::FileExt::write_all_at(&file.expect("there"), b"rot", 2_900_000);
+        spoiled.expect("spoiled");
+        let content = spool.content(id(1)).await.expect("the first piece is good");
+        assert!(matches!(read_out(content).await, Err(SpoolError::Damaged)));
+        assert_eq!(spool.stats().damaged, 1);
+        let kept = log.join("quarantine");
+        while !kept.exists() || files(&kept).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     });
 }
 
