@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::key::RsaPublicKey;
+use crate::key::PublicKey;
 use crate::name::{Selector, SigningDomain};
 
 /// Returns the owner name, without a trailing dot: `selector._domainkey.domain`.
@@ -12,13 +12,20 @@ pub fn record_name(selector: &Selector, domain: &SigningDomain) -> String {
 }
 
 /// Returns the text of the TXT record that publishes a key, unsplit.
-pub fn record_text(key: &RsaPublicKey) -> String {
-    format!("v=DKIM1; k=rsa; p={}", STANDARD.encode(key.to_spki_der()))
+pub fn record_text(key: &PublicKey) -> String {
+    match key {
+        PublicKey::Rsa(key) => {
+            format!("v=DKIM1; k=rsa; p={}", STANDARD.encode(key.to_spki_der()))
+        }
+        PublicKey::Ed25519(key) => {
+            format!("v=DKIM1; k=ed25519; p={}", STANDARD.encode(key.as_bytes()))
+        }
+    }
 }
 
-/// Returns the text of the TXT record of a revoked key: an empty `p=` (RFC 6376 3.6.1).
+/// Returns the text of the TXT record of a revoked key of any kind: an empty `p=` (RFC 6376 3.6.1).
 pub fn revoked_text() -> &'static str {
-    "v=DKIM1; k=rsa; p="
+    "v=DKIM1; p="
 }
 
 /// Returns one line of a zone file (RFC 1035 5), with the text split into strings of at most 255
@@ -69,7 +76,7 @@ mod tests {
         let name = record_name(&selector, &domain);
         assert_eq!(
             zone_line(&name, 3600, revoked_text()),
-            "2026h2._domainkey.example.org. 3600 IN TXT \"v=DKIM1; k=rsa; p=\""
+            "2026h2._domainkey.example.org. 3600 IN TXT \"v=DKIM1; p=\""
         );
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn new_key(domain: &str, selector: &str, out: &Path) -> Result<Record
         .map_err(|refused| Failure::usage(format!("`{selector}` is no selector: {refused}")))?;
     let key = RsaPrivateKey::generate(KEY_BITS, &mut OsRandom::new())?;
     create_private(out, key.to_pkcs8_pem().as_bytes())?;
-    let text = record_text(key.public());
+    let text = record_text(&key.public().clone().into());
     Ok(Record { domain, selector, text })
 }
 

@@ -20,6 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest;
 
 use crate::canon::{BodyHash, Canonicalization, FieldCanon};
+use crate::key::Algorithm;
 use crate::name::{AgentIdentity, Selector, SigningDomain};
 
 /// How one domain signs: everything about a signature that does not come from the message.
@@ -28,6 +29,7 @@ pub struct Profile {
     domain: SigningDomain,
     selector: Selector,
     agent: Option<AgentIdentity>,
+    algorithm: Algorithm,
     canonicalization: Canonicalization,
     validity_s: Option<u32>,
     fields: Vec<Field>,
@@ -52,13 +54,15 @@ struct Field {
 }
 
 impl Profile {
-    /// Makes a profile with the default fields, relaxed header canonicalisation, and no expiry.
+    /// Makes a profile for RSA with the default fields, relaxed header canonicalisation, and no
+    /// expiry.
     pub fn new(domain: SigningDomain, selector: Selector) -> Self {
         let field = |&(name, coverage): &(&str, Coverage)| Field { name: name.into(), coverage };
         Self {
             domain,
             selector,
             agent: None,
+            algorithm: Algorithm::RsaSha256,
             canonicalization: Canonicalization::Relaxed,
             validity_s: None,
             fields: DEFAULT_FIELDS.iter().map(field).collect(),
@@ -76,6 +80,13 @@ impl Profile {
         }
         self.agent = Some(agent);
         Ok(self)
+    }
+
+    /// Sets the algorithm: that of the key which will sign.
+    #[must_use]
+    pub fn with_algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
     }
 
     /// Sets the header canonicalisation. (That of the body comes with the body's hash.)
@@ -128,6 +139,11 @@ impl Profile {
     /// Returns the selector.
     pub fn selector(&self) -> &Selector {
         &self.selector
+    }
+
+    /// Returns the algorithm.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// Makes the field for one message, complete except for the signature.
@@ -187,7 +203,7 @@ impl Profile {
     /// Writes the field up to and with `b=`.
     fn write(&self, found: &[Instances<'_>], body: &BodyHash, now_unix_s: u64) -> Vec<u8> {
         let mut text = Folded::new("DKIM-Signature: v=1;");
-        text.word("a=rsa-sha256;");
+        text.word(&format!("a={};", self.algorithm));
         text.word(&format!("c={}/{};", self.canonicalization, body.canonicalization()));
         text.word(&format!("d={};", self.domain));
         text.word(&format!("s={};", self.selector));
@@ -234,7 +250,8 @@ impl Unsigned {
         &self.input
     }
 
-    /// Returns the SHA-256 of [`Unsigned::input`], for backends that take digests.
+    /// Returns the SHA-256 of [`Unsigned::input`]: what Ed25519 signs (RFC 8463 3), and what backends
+    /// take that take digests.
     pub fn digest(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest::digest(&digest::SHA256, &self.input).as_ref());

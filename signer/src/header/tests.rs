@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::canon::BodyHasher;
+use crate::key::Ed25519PrivateKey;
 
 const NOW_UNIX_S: u64 = 1_790_000_000;
 
@@ -221,4 +222,60 @@ fn profiles_that_cannot_be() {
     }
     let found = full.with_field("x-more", Coverage::Present).map(|_| ());
     assert_eq!(found, Err(ProfileRefused::ManyFields));
+}
+
+/// RFC 8463 appendix A: Ed25519 signatures are deterministic, so its field must come out bit by bit.
+#[test]
+fn rfc_8463_example() {
+    const SEED: &str = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+    const PUBLIC: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    const FIELDS: [&str; 5] = [
+        "From: Joe SixPack <joe@football.example.com>\r\n",
+        "To: Suzie Q <suzie@shopping.example.net>\r\n",
+        "Subject: Is dinner ready?\r\n",
+        "Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r\n",
+        "Message-ID: <20030712040037.46341.5F8J@football.example.com>\r\n",
+    ];
+    const BODY: &[u8] = b"Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n";
+    const OPEN: &str = "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;\r\n \
+        d=football.example.com; i=@football.example.com;\r\n \
+        q=dns/txt; s=brisbane; t=1528637909; h=from : to :\r\n \
+        subject : date : message-id : from : subject : date;\r\n \
+        bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n b=";
+    const SIGNATURE: &str = "/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11Bus\
+        Fa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==";
+
+    let mut body = BodyHasher::new(Canonicalization::Relaxed);
+    body.update(BODY);
+    assert!(OPEN.contains(&STANDARD.encode(body.finish().digest())), "the body hash");
+
+    let mut input = Vec::new();
+    for field in FIELDS {
+        let mut canon = FieldCanon::new(Canonicalization::Relaxed, &mut input);
+        canon.update(field.as_bytes());
+        canon.finish();
+    }
+    let mut canon = FieldCanon::new(Canonicalization::Relaxed, &mut input);
+    canon.update(OPEN.as_bytes());
+    canon.finish_open();
+    let unsigned = Unsigned { field: OPEN.into(), input };
+
+    let seed = STANDARD.decode(SEED).expect("is base64");
+    let key = Ed25519PrivateKey::from_seed(&seed).expect("is a seed");
+    assert_eq!(STANDARD.encode(key.public().as_bytes()), PUBLIC);
+    assert_eq!(STANDARD.encode(key.sign(&unsigned.digest())), SIGNATURE);
+}
+
+#[test]
+fn the_algorithm_is_the_keys() {
+    for algorithm in [Algorithm::RsaSha256, Algorithm::Ed25519Sha256] {
+        let profile =
+            Profile::new("example.org".parse().expect("valid"), "s".parse().expect("valid"))
+                .with_algorithm(algorithm);
+        let body = BodyHasher::new(Canonicalization::Relaxed).finish();
+        let section: &[&[u8]] = &[b"From: a@example.org\r\n"];
+        let field = profile.prepare(section, &body, 1).expect("has one From").complete(b"x");
+        let start = format!("DKIM-Signature: v=1; a={algorithm}; c=relaxed/relaxed;");
+        assert!(field.starts_with(start.as_bytes()), "{}", String::from_utf8_lossy(&field));
+    }
 }

@@ -29,6 +29,18 @@ impl<'a> Reader<'a> {
         Ok(contents)
     }
 
+    /// Reads the element of this tag, where it stands next or after others that are skipped; `None`
+    /// where there is none.
+    pub(super) fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, DerFault> {
+        while let Some(&next) = self.0.first() {
+            let contents = self.element(next)?;
+            if next == tag {
+                return Ok(Some(contents));
+            }
+        }
+        Ok(None)
+    }
+
     /// Reads a non-negative INTEGER; returns its magnitude without leading zeros.
     pub(super) fn unsigned(&mut self) -> Result<&'a [u8], DerFault> {
         match self.element(INTEGER)? {
@@ -99,6 +111,8 @@ pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
+/// `[1] IMPLICIT BIT STRING`: the public key of a `OneAsymmetricKey` (RFC 5958 2).
+pub(super) const PUBLIC_KEY_1: u8 = 0x81;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! RSA keys: read from PEM, made, checked, written.
+//! Signing keys, RSA and Ed25519: read from PEM, made, checked, written.
 //!
 //! Invariants: an [`RsaPrivateKey`] exists only if its numbers belong together and it has signed a
 //! probe whose signature verified; it has 2048 to 4096 bits. Secret bytes lie in pages that are kept
@@ -11,6 +11,7 @@
 //! `ring`.
 
 mod der;
+mod ed25519;
 mod generate;
 mod pem;
 
@@ -29,7 +30,111 @@ use zeroize::Zeroizing;
 
 use crate::memory::SecretBytes;
 use der::{DerFault, Reader};
+pub use ed25519::{Ed25519PrivateKey, Ed25519PublicKey};
 pub use generate::{GenerateFailed, OsRandom, RandomnessFailed};
+
+/// A private key to sign with.
+#[derive(Clone, Debug)]
+pub enum SigningKey {
+    /// RSA, 2048 to 4096 bits: what every verifier takes.
+    Rsa(RsaPrivateKey),
+    /// Ed25519 (RFC 8463): beside RSA, never alone.
+    Ed25519(Ed25519PrivateKey),
+}
+
+/// The public half of a [`SigningKey`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicKey {
+    /// RSA.
+    Rsa(RsaPublicKey),
+    /// Ed25519.
+    Ed25519(Ed25519PublicKey),
+}
+
+/// How a signature is made: the `a=` tag (RFC 6376 3.5, RFC 8463 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 over SHA-256.
+    RsaSha256,
+    /// Ed25519 over the SHA-256 digest.
+    Ed25519Sha256,
+}
+
+impl Algorithm {
+    /// Returns the word of the `a=` tag.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RsaSha256 => "rsa-sha256",
+            Self::Ed25519Sha256 => "ed25519-sha256",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl SigningKey {
+    /// Reads the first private key of a PEM text, of either kind.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyRefused`], one variant for each usual cause.
+    pub fn from_pem(text: &[u8]) -> Result<Self, KeyRefused> {
+        match RsaPrivateKey::from_pem(text) {
+            Ok(key) => Ok(Self::Rsa(key)),
+            Err(KeyRefused::NotRsa { found: "Ed25519" }) => {
+                let section = pem::private_key(text)?;
+                Ed25519PrivateKey::from_pkcs8_der(&section.der).map(Self::Ed25519)
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Returns how it signs.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Rsa(_) => Algorithm::RsaSha256,
+            Self::Ed25519(_) => Algorithm::Ed25519Sha256,
+        }
+    }
+
+    /// Returns the public half.
+    pub fn public(&self) -> PublicKey {
+        match self {
+            Self::Rsa(key) => PublicKey::Rsa(key.public().clone()),
+            Self::Ed25519(key) => PublicKey::Ed25519(*key.public()),
+        }
+    }
+
+    /// Writes a PKCS#8 PEM text.
+    pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
+        match self {
+            Self::Rsa(key) => key.to_pkcs8_pem(),
+            Self::Ed25519(key) => key.to_pkcs8_pem(),
+        }
+    }
+}
+
+impl From<RsaPrivateKey> for SigningKey {
+    fn from(key: RsaPrivateKey) -> Self {
+        Self::Rsa(key)
+    }
+}
+
+impl From<Ed25519PrivateKey> for SigningKey {
+    fn from(key: Ed25519PrivateKey) -> Self {
+        Self::Ed25519(key)
+    }
+}
+
+impl From<RsaPublicKey> for PublicKey {
+    fn from(key: RsaPublicKey) -> Self {
+        Self::Rsa(key)
+    }
+}
 
 /// An RSA private key that has been proved to work.
 #[derive(Clone)]
@@ -86,7 +191,7 @@ impl RsaPrivateKey {
         info.unsigned()?;
         let algorithm =
             Reader::new(info.element(der::SEQUENCE)?).element(der::OBJECT_IDENTIFIER)?;
-        check_algorithm(algorithm)?;
+        check_algorithm(algorithm, RSA_ENCRYPTION)?;
         Self::from_pkcs1_der(info.element(der::OCTET_STRING)?)
     }
 
@@ -321,13 +426,15 @@ impl From<DerFault> for KeyRefused {
     }
 }
 
-fn check_algorithm(identifier: &[u8]) -> Result<(), KeyRefused> {
+/// Refuses an `AlgorithmIdentifier` other than the wanted one, and names what it is.
+fn check_algorithm(identifier: &[u8], wanted: &[u8]) -> Result<(), KeyRefused> {
     let found = match identifier {
-        RSA_ENCRYPTION => return Ok(()),
+        same if same == wanted => return Ok(()),
+        RSA_ENCRYPTION => "RSA",
+        ED25519_ALGORITHM => "Ed25519",
         [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a] => "RSA-PSS",
         [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01] => "EC",
         [0x2a, 0x86, 0x48, 0xce, 0x38, 0x04, 0x01] => "DSA",
-        [0x2b, 0x65, 0x70] => "Ed25519",
         [0x2b, 0x65, 0x71] => "Ed448",
         [0x2b, 0x65, 0x6e] => "X25519",
         _ => "of an unknown algorithm",
@@ -351,6 +458,9 @@ fn read_public(bytes: &[u8]) -> Result<RsaPublicKey, KeyRefused> {
     key.end()?;
     Ok(public)
 }
+
+/// id-Ed25519, 1.3.101.112 (RFC 8410 3).
+const ED25519_ALGORITHM: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// rsaEncryption, 1.2.840.113549.1.1.1.
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];

@@ -143,7 +143,7 @@ fn the_public_half_is_what_openssl_writes() {
     for text in [PKCS8, PKCS1] {
         let key = RsaPrivateKey::from_pem(text).expect("is good");
         assert_eq!(STANDARD.encode(key.public().to_spki_der()), expected);
-        let record = dns::record_text(key.public());
+        let record = dns::record_text(&key.public().clone().into());
         assert_eq!(record, format!("v=DKIM1; k=rsa; p={expected}"));
     }
 }

@@ -3,12 +3,14 @@
 use postern_signer::batch::{BatchSigner, Input, Job, KeyId, RingSigner, Ticket};
 use postern_signer::canon::{Canonicalization, ContentHasher};
 use postern_signer::dns;
-use postern_signer::header::Profile;
-use postern_signer::key::RsaPrivateKey;
+use postern_signer::header::{Profile, Unsigned};
+use postern_signer::key::{Algorithm, SigningKey};
 
 const KEY: &[u8] = include_bytes!("../keys/rsa2048.pkcs8.pem");
 const DOMAIN: &str = "example.org";
 const SELECTOR: &str = "2026h2";
+const ED25519_KEY: &[u8] = include_bytes!("../keys/ed25519.pem");
+const ED25519_SELECTOR: &str = "2026h2-ed";
 /// 2024-01-01: verifiers that read the clock refuse signatures from the future.
 const NOW_UNIX_S: u64 = 1_704_067_200;
 
@@ -29,37 +31,78 @@ pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
 }
 
-/// What is published for the key: the name and the text of the record.
-pub(crate) fn record() -> (String, String) {
-    let key = RsaPrivateKey::from_pem(KEY).expect("is good");
-    let selector = SELECTOR.parse().expect("is valid");
-    let domain = DOMAIN.parse().expect("is valid");
-    (dns::record_name(&selector, &domain), dns::record_text(key.public()))
+/// Who signs a message, in the order of the fields.
+pub(crate) type Signers = &'static [Algorithm];
+
+pub(crate) const RSA: Signers = &[Algorithm::RsaSha256];
+pub(crate) const ED25519: Signers = &[Algorithm::Ed25519Sha256];
+/// RFC 8463: both, for verifiers of either kind.
+pub(crate) const BOTH: Signers = &[Algorithm::RsaSha256, Algorithm::Ed25519Sha256];
+
+fn key(algorithm: Algorithm) -> SigningKey {
+    let text = match algorithm {
+        Algorithm::RsaSha256 => KEY,
+        Algorithm::Ed25519Sha256 => ED25519_KEY,
+    };
+    SigningKey::from_pem(text).expect("is good")
+}
+
+fn selector(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::RsaSha256 => SELECTOR,
+        Algorithm::Ed25519Sha256 => ED25519_SELECTOR,
+    }
+}
+
+/// What is published for the keys: the name and the text of each record.
+pub(crate) fn records() -> [(String, String); 2] {
+    [Algorithm::RsaSha256, Algorithm::Ed25519Sha256].map(|algorithm| {
+        let selector = selector(algorithm).parse().expect("is valid");
+        let domain = DOMAIN.parse().expect("is valid");
+        (dns::record_name(&selector, &domain), dns::record_text(&key(algorithm).public()))
+    })
 }
 
 /// Signs; the content arrives in chunks of `chunk_bytes`.
-pub(crate) fn sign(message: &Message, (header, body): Pair, chunk_bytes: usize) -> Vec<u8> {
+pub(crate) fn sign(
+    message: &Message,
+    (header, body): Pair,
+    signers: Signers,
+    chunk_bytes: usize,
+) -> Vec<u8> {
     let content = message.content();
     let mut hasher = ContentHasher::new(body);
     content.chunks(chunk_bytes).for_each(|chunk| hasher.update(chunk));
     let hash = hasher.finish();
     let header_bytes = usize::try_from(hash.header_bytes).expect("fits");
-
-    let agent = format!("billing@mail.{DOMAIN}").parse().expect("is valid");
-    let profile = Profile::new(DOMAIN.parse().expect("valid"), SELECTOR.parse().expect("valid"))
-        .with_agent(agent)
-        .expect("is inside")
-        .with_header_canonicalization(header);
     let section: Vec<_> = content[..header_bytes].chunks(chunk_bytes).collect();
-    let unsigned = profile.prepare(&section, &hash.body, NOW_UNIX_S).expect("has one From");
+    let mut signed = Vec::new();
+    for &algorithm in signers {
+        let agent = format!("billing@mail.{DOMAIN}").parse().expect("is valid");
+        let selector = selector(algorithm).parse().expect("is valid");
+        let profile = Profile::new(DOMAIN.parse().expect("is valid"), selector)
+            .with_algorithm(algorithm)
+            .with_agent(agent)
+            .expect("is inside")
+            .with_header_canonicalization(header);
+        let unsigned = profile.prepare(&section, &hash.body, NOW_UNIX_S).expect("has one From");
+        signed.extend(unsigned.complete(&signature(&key(algorithm), &unsigned)));
+    }
+    [signed, content].concat()
+}
 
-    let mut signer = RingSigner::new();
-    signer.load(KeyId(1), &RsaPrivateKey::from_pem(KEY).expect("is good")).expect("is taken");
-    let input = Input::Canonical(unsigned.input());
-    let mut done = Vec::new();
-    signer.sign(&[Job { ticket: Ticket(0), key: KeyId(1), input }], &mut done);
-    let signature = done.remove(0).result.expect("signs");
-    [unsigned.complete(signature.as_bytes()), content].concat()
+fn signature(key: &SigningKey, unsigned: &Unsigned) -> Vec<u8> {
+    match key {
+        SigningKey::Ed25519(key) => key.sign(&unsigned.digest()).to_vec(),
+        SigningKey::Rsa(key) => {
+            let mut signer = RingSigner::new();
+            signer.load(KeyId(1), key).expect("is taken");
+            let input = Input::Canonical(unsigned.input());
+            let mut done = Vec::new();
+            signer.sign(&[Job { ticket: Ticket(0), key: KeyId(1), input }], &mut done);
+            done.remove(0).result.expect("signs").as_bytes().to_vec()
+        }
+    }
 }
 
 /// The signed message with one letter of the body or of the subject changed.
@@ -94,6 +137,11 @@ pub(crate) fn messages() -> Vec<Message> {
         To: a@example.net,\r\n\tb@example.net,\r\n  c@example.net\r\nTo: d@example.net\r\n\
         Subject:  a \t b\r\n\tc  \r\nX-Other: not signed\r\nList-Unsubscribe: <https://e.example>\r\n\
         List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n";
+    let twice = "X-Twice: one\r\nFrom: billing@example.org\r\nX-Twice: two\r\nSubject: first\r\n\
+        Subject: second\r\n";
+    let huge = format!("{plain}References:{}\r\n", "\r\n <1234567890@example.org>".repeat(2_000));
+    let utf8 = "From: Gr\u{fc}n <billing@example.org>\r\nTo: \u{6771}@example.net\r\n\
+        Subject: Gr\u{fc}\u{df}e \u{6771}\u{4eac}\r\n";
     let message = |name, header: &str, body: &[u8]| Message {
         name,
         header: header.into(),
@@ -104,6 +152,10 @@ pub(crate) fn messages() -> Vec<Message> {
     vec![
         message("plain", plain, b"Hello,\r\n\r\nyour invoice.\r\n"),
         message("folded", folded, b"Hello\r\n"),
+        message("duplicate-fields", twice, b"Hello\r\n"),
+        message("huge-field", &huge, b"Hello\r\n"),
+        message("utf-8-fields", utf8, b"Hello\r\n"),
+        message("no-final-line-end", plain, b"Hello"),
         message("empty", plain, b""),
         message("one-empty-line", plain, b"\r\n"),
         message("trailing-empty-lines", plain, b"a\r\n\r\n\r\n\r\n"),
