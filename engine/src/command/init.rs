@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use self::plan::{Plan, SigningKey};
 use super::files::{create_directory, create_private, create_public};
-use super::keys::new_key;
+use super::keys::{Kind, new_key};
 use super::{Failure, GlobalOptions, prompt, surroundings};
 use crate::config::{self, Lane};
 use crate::io::tls::generate::self_signed;
@@ -215,7 +215,7 @@ fn make_signing_key(key: &SigningKey) -> Result<Option<(String, Value)>, Failure
     if let Some(parent) = key.file.parent() {
         create_directory(parent)?;
     }
-    let record = new_key(&key.domain, &key.selector, &key.file)?;
+    let record = new_key(&key.domain, &key.selector, &key.file, Kind::Rsa)?;
     Ok(Some((record.zone_line(), record.as_json(&key.file))))
 }
 

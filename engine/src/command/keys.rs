@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use postern_signer::dns::{record_name, record_text, zone_line};
-use postern_signer::key::{OsRandom, RsaPrivateKey};
+use postern_signer::key::{Ed25519PrivateKey, OsRandom, RsaPrivateKey, SigningKey};
 use postern_signer::name::{Selector, SigningDomain};
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ pub struct Args {
 /// What to do about keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum Action {
-    /// Make a new RSA-2048 key and print the DNS record for it
+    /// Make a new key and print the DNS record for it
     New {
         /// The domain to sign for
         #[arg(value_name = "DOMAIN")]
@@ -33,7 +33,19 @@ pub enum Action {
         /// Where to write the private key (mode 0600; never overwritten)
         #[arg(long, value_name = "FILE")]
         out: std::path::PathBuf,
+        /// What kind: RSA of 2048 bits, which every verifier takes, or Ed25519, to sign with beside it
+        #[arg(long, value_enum, default_value = "rsa")]
+        algorithm: Kind,
     },
+}
+
+/// What kind of key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// 2048 bits.
+    Rsa,
+    /// RFC 8463.
+    Ed25519,
 }
 
 /// Does what the command line says.
@@ -41,8 +53,8 @@ pub enum Action {
 /// # Errors
 /// A name that DNS does not take, or a file that cannot be written.
 pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
-    let Action::New { domain, selector, out } = &args.action;
-    let record = new_key(domain, selector, out)?;
+    let Action::New { domain, selector, out, algorithm } = &args.action;
+    let record = new_key(domain, selector, out, *algorithm)?;
     if options.json {
         println!("{:#}", record.as_json(out));
         return Ok(());
@@ -82,8 +94,13 @@ impl Record {
     }
 }
 
-/// Makes a key of 2048 bits and writes it to `out`.
-pub(super) fn new_key(domain: &str, selector: &str, out: &Path) -> Result<Record, Failure> {
+/// Makes a key and writes it to `out`.
+pub(super) fn new_key(
+    domain: &str,
+    selector: &str,
+    out: &Path,
+    kind: Kind,
+) -> Result<Record, Failure> {
     let canonical = canonical_domain(domain)
         .ok_or_else(|| Failure::usage(format!("`{domain}` is not a domain name")))?;
     let domain: SigningDomain = canonical
@@ -92,9 +109,12 @@ pub(super) fn new_key(domain: &str, selector: &str, out: &Path) -> Result<Record
     let selector: Selector = selector
         .parse()
         .map_err(|refused| Failure::usage(format!("`{selector}` is no selector: {refused}")))?;
-    let key = RsaPrivateKey::generate(KEY_BITS, &mut OsRandom::new())?;
+    let key: SigningKey = match kind {
+        Kind::Rsa => RsaPrivateKey::generate(KEY_BITS, &mut OsRandom::new())?.into(),
+        Kind::Ed25519 => Ed25519PrivateKey::generate()?.into(),
+    };
     create_private(out, key.to_pkcs8_pem().as_bytes())?;
-    let text = record_text(&key.public().clone().into());
+    let text = record_text(&key.public());
     Ok(Record { domain, selector, text })
 }
 

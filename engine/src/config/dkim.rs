@@ -1,4 +1,8 @@
-//! `[[dkim]]`: which domains are signed for, with which key.
+//! `[[dkim]]`: who signs which mail, with which key.
+//!
+//! Several entries may sign one message: the author's domain with RSA and with Ed25519 (RFC 8463),
+//! the organisation beside the author's domain, an application with a selector of its own.
+//! [`DkimKeys::for_message`] is the one place that says which.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,31 +10,85 @@ use std::sync::Arc;
 
 use postern_signer::canon::Canonicalization;
 use postern_signer::header::{Coverage, Profile};
-use postern_signer::key::RsaPrivateKey;
-use postern_signer::name::{Selector, SigningDomain};
+use postern_signer::key::{Algorithm, SigningKey};
+use postern_signer::name::{AgentIdentity, Selector, SigningDomain};
 
 use super::address::canonical_domain;
 use super::diagnostic::Diagnostic;
-use super::read::{Section, Span, seconds};
+use super::read::{Section, Span, Text, seconds};
+use super::suggest::{nearest, one_of};
 
-/// One signing domain.
+/// One signature of a message.
 #[derive(Clone)]
 pub struct Dkim {
-    /// `d=`, `s=`, `i=`, `x=`, the header's canonicalisation and the fields to sign.
+    /// `d=`, `s=`, `i=`, `x=`, `a=`, the header's canonicalisation and the fields to sign.
     pub profile: Profile,
     /// How the body is canonicalised.
     pub body: Canonicalization,
-    /// The private key.
-    pub key: Arc<RsaPrivateKey>,
+    /// The private key; none where it cannot be used and `on_bad_key` says to go on.
+    pub key: Option<Arc<SigningKey>>,
     /// Where it was read from.
     pub key_file: PathBuf,
+    /// The author domains it signs for.
+    pub authors: Authors,
+    /// The applications it signs for; empty for all.
+    pub apps: Vec<String>,
+}
+
+/// Author domains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authors {
+    /// Every one.
+    All,
+    /// Exactly these, in canonical form.
+    Domains(Vec<String>),
+}
+
+impl Authors {
+    fn has(&self, domain: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Domains(domains) => domains.iter().any(|own| own == domain),
+        }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Domains(own), other) => own.iter().any(|domain| other.has(domain)),
+            (Self::All, Self::Domains(theirs)) => !theirs.is_empty(),
+            (Self::All, Self::All) => true,
+        }
+    }
 }
 
 impl Dkim {
-    /// The author domain it signs for, in canonical form.
+    /// The signing domain, in canonical form.
     #[must_use]
     pub fn domain(&self) -> &str {
         self.profile.domain().as_str()
+    }
+
+    /// Whether it is for mail of this application by an author of this domain.
+    fn is_for(&self, author_domain: &str, app: &str) -> bool {
+        self.authors.has(author_domain)
+            && (self.apps.is_empty() || self.apps.iter().any(|own| own == app))
+    }
+
+    /// Of several entries with one domain and one algorithm, the more special one signs.
+    fn replaces(&self, other: &Self) -> bool {
+        self.slot() == other.slot() && !self.apps.is_empty() && other.apps.is_empty()
+    }
+
+    fn slot(&self) -> (&str, Algorithm) {
+        (self.domain(), self.profile.algorithm())
+    }
+
+    /// Whether a message could be signed by both as if they were one.
+    fn collides(&self, other: &Self) -> bool {
+        let share_apps = self.apps.iter().any(|app| other.apps.contains(app));
+        self.slot() == other.slot()
+            && self.authors.overlaps(&other.authors)
+            && (share_apps || (self.apps.is_empty() && other.apps.is_empty()))
     }
 }
 
@@ -40,10 +98,22 @@ impl fmt::Debug for Dkim {
     }
 }
 
-/// All signing domains.
+/// All entries.
 #[derive(Debug, Clone, Default)]
 pub struct DkimKeys {
     all: Vec<Arc<Dkim>>,
+}
+
+/// Which entries sign a message.
+#[derive(Debug)]
+pub enum Signers<'a> {
+    /// None is meant to.
+    Nobody,
+    /// These, in the order of their fields: RSA before Ed25519, since some verifiers stumble over a
+    /// first signature that they do not know; the author's own domain before others.
+    Entries(Vec<&'a Arc<Dkim>>),
+    /// Some are meant to, and none has a key that can be used: the message must wait.
+    NoKey,
 }
 
 impl DkimKeys {
@@ -53,42 +123,91 @@ impl DkimKeys {
         &self.all
     }
 
-    /// The entry that signs for exactly this author domain, in canonical form.
+    /// The first entry whose signing domain this is, in canonical form.
     #[must_use]
     pub fn of(&self, domain: &str) -> Option<&Arc<Dkim>> {
         self.all.iter().find(|dkim| dkim.domain() == domain)
     }
 
-    /// Reads all `[[dkim]]`.
-    pub(super) fn read(sections: &[Section<'_>]) -> Self {
-        let mut all: Vec<Arc<Dkim>> = Vec::new();
-        let mut spans: Vec<Span> = Vec::new();
-        for section in sections {
-            let Some((dkim, span)) = read_one(section) else { continue };
-            if let Some(first) = all.iter().position(|other| other.domain() == dkim.domain()) {
-                let message = format!("{} has a signing key already", dkim.domain());
-                section.context.push(
-                    Diagnostic::error(span, message)
-                        .context(spans[first].clone(), "here")
-                        .help("one [[dkim]] signs for a domain; to change keys, change that one"),
-                );
-                continue;
-            }
-            all.push(Arc::new(dkim));
-            spans.push(span);
+    /// The entries that sign the mail of an application by an author of a domain.
+    #[must_use]
+    pub fn for_message(&self, author_domain: &str, app: &str) -> Signers<'_> {
+        let meant: Vec<_> =
+            self.all.iter().filter(|dkim| dkim.is_for(author_domain, app)).collect();
+        let usable: Vec<_> = meant.iter().copied().filter(|dkim| dkim.key.is_some()).collect();
+        let is_replaced = |dkim: &Dkim| usable.iter().any(|other| other.replaces(dkim));
+        let mut entries: Vec<_> =
+            usable.iter().copied().filter(|dkim| !is_replaced(dkim)).collect();
+        entries.sort_by_key(|dkim| (dkim.profile.algorithm(), dkim.domain() != author_domain));
+        match (meant.is_empty(), entries.is_empty()) {
+            (true, _) => Signers::Nobody,
+            (false, true) => Signers::NoKey,
+            (false, false) => Signers::Entries(entries),
         }
-        Self { all }
+    }
+
+    /// How bodies are canonicalised for an author's domain, where it is signed for: all entries for
+    /// one domain agree.
+    #[must_use]
+    pub fn body_canonicalization(&self, author_domain: &str) -> Option<Canonicalization> {
+        let entry = self.all.iter().find(|dkim| dkim.authors.has(author_domain))?;
+        Some(entry.body)
+    }
+
+    /// Reads all `[[dkim]]`.
+    pub(super) fn read(sections: &[Section<'_>], app_ids: &[&str]) -> Self {
+        let mut all: Vec<Placed> = Vec::new();
+        for section in sections {
+            let Some(placed) = read_one(section, app_ids) else { continue };
+            for other in &all {
+                check_pair(section, &placed, other);
+            }
+            all.push(placed);
+        }
+        Self { all: all.into_iter().map(|placed| Arc::new(placed.dkim)).collect() }
     }
 }
 
-fn read_one(section: &Section<'_>) -> Option<(Dkim, Span)> {
+/// An entry with the places of what other entries may contradict.
+struct Placed {
+    dkim: Dkim,
+    domain: Span,
+    canonicalization: Span,
+}
+
+/// Two entries must not sign as one, and what may sign one message hashes its body in one way.
+fn check_pair(section: &Section<'_>, placed: &Placed, other: &Placed) {
+    let (dkim, earlier) = (&placed.dkim, &other.dkim);
+    if dkim.key.is_some() && earlier.key.is_some() && dkim.collides(earlier) {
+        let message = format!("{} has a signing key of this kind already", dkim.profile.domain());
+        section.context.push(
+            Diagnostic::error(placed.domain.clone(), message)
+                .context(other.domain.clone(), "here")
+                .help("one key of a kind signs for a domain; give this entry other `apps` or `authors`, or change that one"),
+        );
+    }
+    if dkim.body != earlier.body && dkim.authors.overlaps(&earlier.authors) {
+        let message = "two entries that may sign one message canonicalise its body differently";
+        section.context.push(
+            Diagnostic::error(placed.canonicalization.clone(), message)
+                .context(other.canonicalization.clone(), "the other one")
+                .help("the body is hashed once for all signatures: use the same after the slash"),
+        );
+    }
+}
+
+fn read_one(section: &Section<'_>, app_ids: &[&str]) -> Option<Placed> {
     let domain = read_domain(section);
     let selector = read_selector(section);
     let key = read_key(section);
     let (header, body) = section.choice("canonicalization", &CANONICALIZATIONS, RELAXED);
     let expires = section.duration("expires", seconds(3_600, 31_536_000));
     let fields = section.texts("headers").unwrap_or_default();
+    let agent = section.text("agent");
+    let apps = read_apps(section, app_ids);
+    let authors = read_authors(section);
     let (domain, span) = domain?;
+    let authors = authors.unwrap_or_else(|| Authors::Domains(vec![domain.as_str().to_owned()]));
     let mut profile = Profile::new(domain, selector?)
         .with_header_canonicalization(header)
         .with_validity_s(expires.and_then(|expires| u32::try_from(expires.as_secs()).ok()));
@@ -101,12 +220,19 @@ fn read_one(section: &Section<'_>) -> Option<(Dkim, Span)> {
             }
         }
     }
+    if let Some(agent) = agent {
+        profile = with_agent(section, profile, &agent);
+    }
     let (key, key_file) = key?;
-    Some((Dkim { profile, body, key: Arc::new(key), key_file }, span))
+    if let Some(key) = &key {
+        profile = profile.with_algorithm(key.algorithm());
+    }
+    let dkim = Dkim { profile, body, key: key.map(Arc::new), key_file, authors, apps };
+    Some(Placed { dkim, domain: span, canonicalization: section.place("canonicalization") })
 }
 
 fn read_domain(section: &Section<'_>) -> Option<(SigningDomain, Span)> {
-    let text = section.required_text("domain", "the domain of the From addresses to sign for")?;
+    let text = section.required_text("domain", "the domain that signs (d=)")?;
     let canonical = canonical_domain(text.text);
     let problem = match canonical.as_deref().map(str::parse::<SigningDomain>) {
         Some(Ok(domain)) => return Some((domain, text.span)),
@@ -131,20 +257,90 @@ fn read_selector(section: &Section<'_>) -> Option<Selector> {
     }
 }
 
-fn read_key(section: &Section<'_>) -> Option<(RsaPrivateKey, PathBuf)> {
+fn read_authors(section: &Section<'_>) -> Option<Authors> {
+    let texts = section.texts("authors")?;
+    if texts.iter().any(|text| text.text == "*") {
+        return Some(Authors::All);
+    }
+    if texts.is_empty() {
+        let finding = Diagnostic::error(section.place("authors"), "`authors` is empty");
+        section.context.push(finding.help("domains of From addresses, or \"*\" for all"));
+    }
+    let mut domains = Vec::with_capacity(texts.len());
+    for text in texts {
+        match canonical_domain(text.text) {
+            Some(domain) => domains.push(domain.into_owned()),
+            None => {
+                let message = format!("`{}` is not a domain", text.text);
+                let finding = Diagnostic::error(text.span, message);
+                section.context.push(finding.help("write \"example.com\", or \"*\" for all"));
+            }
+        }
+    }
+    Some(Authors::Domains(domains))
+}
+
+fn read_apps(section: &Section<'_>, app_ids: &[&str]) -> Vec<String> {
+    let texts = section.texts("apps").unwrap_or_default();
+    let mut apps = Vec::with_capacity(texts.len());
+    for text in texts {
+        if !app_ids.contains(&text.text) {
+            let message = format!("there is no application `{}`", text.text);
+            let help = match nearest(text.text, app_ids) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => {
+                    format!("the applications are {}", one_of(app_ids).replace(" or ", " and "))
+                }
+            };
+            section.context.push(Diagnostic::error(text.span.clone(), message).help(help));
+        }
+        apps.push(text.text.to_owned());
+    }
+    apps
+}
+
+fn with_agent(section: &Section<'_>, profile: Profile, text: &Text<'_>) -> Profile {
+    let problem = match text.text.parse::<AgentIdentity>() {
+        Ok(agent) => match profile.clone().with_agent(agent) {
+            Ok(profile) => return profile,
+            Err(refused) => refused.to_string(),
+        },
+        Err(refused) => refused.to_string(),
+    };
+    let message = format!("`{}` cannot be an agent identity: {problem}", text.text);
+    let finding = Diagnostic::error(text.span.clone(), message);
+    section.context.push(finding.help("write \"@example.com\" or \"name@example.com\""));
+    profile
+}
+
+/// The key, where it can be used, and its file.
+fn read_key(section: &Section<'_>) -> Option<(Option<SigningKey>, PathBuf)> {
+    let is_demanded = section.choice("on_bad_key", &[("refuse", true), ("skip", false)], true);
     if !section.has("key_file") {
         section.report_missing("key_file", "make a key with `postern keys new`");
     }
     let (path, span) = section.path("key_file")?;
-    let pem = section.context.read_file(&path, &span)?;
-    section.context.warn_if_open(&path, &span);
-    match RsaPrivateKey::from_pem(&pem) {
-        Ok(key) => Some((key, path)),
-        Err(refused) => {
-            let message = format!("{} cannot be used to sign: {refused}", path.display());
-            let help = "make a key with `postern keys new`";
-            section.context.push(Diagnostic::error(span, message).help(help));
+    let pem = match section.context.try_read_file(&path) {
+        Ok(pem) => Ok(pem),
+        Err(reason) => Err(format!("cannot read {}: {reason}", path.display())),
+    };
+    let key = pem.and_then(|pem| {
+        section.context.warn_if_open(&path, &span);
+        SigningKey::from_pem(&pem)
+            .map_err(|refused| format!("{} cannot be used to sign: {refused}", path.display()))
+    });
+    match key {
+        Ok(key) => Some((Some(key), path)),
+        Err(problem) if is_demanded => {
+            let finding = Diagnostic::error(span, problem);
+            section.context.push(finding.help("make a key with `postern keys new`"));
             None
+        }
+        Err(problem) => {
+            let help = "nothing is signed by this entry until the key is there and the \
+                        configuration is read again; mail that nothing else signs waits";
+            section.context.push(Diagnostic::warning(span, problem).help(help));
+            Some((None, path))
         }
     }
 }

@@ -83,7 +83,21 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ),
     ("route.auth", &["username", "password_file"]),
     ("route.timeouts", &["connect", "command", "data_block", "data_end", "idle"]),
-    ("dkim", &["domain", "selector", "key_file", "headers", "canonicalization", "expires"]),
+    (
+        "dkim",
+        &[
+            "domain",
+            "selector",
+            "key_file",
+            "on_bad_key",
+            "authors",
+            "apps",
+            "agent",
+            "headers",
+            "canonicalization",
+            "expires",
+        ],
+    ),
     ("filters", &["enabled", "credit_card"]),
     ("filters.credit_card", &["action", "count_min"]),
 ];

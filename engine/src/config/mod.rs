@@ -50,7 +50,7 @@ use self::read::{Context, Section};
 pub use self::address::{AddressPattern, AddressPatterns, canonical_domain, is_disguise};
 pub use self::app::{App, AppLimits, Lane};
 pub use self::diagnostic::{Diagnostic, Report, Severity};
-pub use self::dkim::{Dkim, DkimKeys};
+pub use self::dkim::{Authors, Dkim, DkimKeys, Signers};
 pub use self::filters::{CardAction, Filters};
 pub use self::keys::KEYS;
 pub use self::listener::{
@@ -172,7 +172,8 @@ fn snapshot(path: &Path, root: &Section<'_>) -> Snapshot {
     let spool = section_or_missing(root, "spool").map_or_else(Spool::default, |s| Spool::read(&s));
     let queue = root.table("queue", "queue").map(|s| Queue::read(&s)).unwrap_or_default();
     let routes = Routes::read(&root.tables("route", "route"));
-    let dkim = DkimKeys::read(&root.tables("dkim", "dkim"));
+    let app_ids: Vec<_> = apps.iter().map(|placed| &*placed.app.id).collect();
+    let dkim = DkimKeys::read(&root.tables("dkim", "dkim"), &app_ids);
     let filters = root.table("filters", "filters").map(|s| Filters::read(&s)).unwrap_or_default();
     crossing::check(root, &listeners, &apps, &queue, &routes);
     Snapshot {

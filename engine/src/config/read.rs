@@ -94,6 +94,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Reads a small file, or says why it cannot.
+    pub(super) fn try_read_file(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+        read_bounded(path)
+    }
+
     /// Reads a small file that the configuration names at `span`.
     pub(super) fn read_file(&self, path: &Path, span: &Span) -> Option<Zeroizing<Vec<u8>>> {
         match read_bounded(path) {

@@ -208,7 +208,10 @@ impl Dispatch {
     /// # Errors
     /// [`KeyError`] when the backend refuses a key; the old setup stays.
     pub fn configure(&self, setup: DeliverySetup) -> Result<(), KeyError> {
-        setup.keys.hand_to(&mut **self.signer.borrow_mut())?;
+        let signer = &mut **self.signer.borrow_mut();
+        let before = Arc::clone(&self.setup.borrow().keys);
+        setup.keys.hand_to(signer, &before)?;
+        before.take_from(signer, &setup.keys);
         self.queue.borrow_mut().set_lanes(setup.lanes);
         self.setup.replace(Rc::new(setup));
         self.wake.notify_one();

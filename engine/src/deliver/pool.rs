@@ -241,19 +241,21 @@ impl Dispatch {
     async fn content(&self, id: MessageId, meta: &Meta) -> Result<Content, RecipientOutcome> {
         let Content { head: stored, rest, bytes } = self.stored(id, meta).await?;
         let keys = Arc::clone(&self.setup.borrow().keys);
-        let signed =
-            signing::sign(&keys, &mut **self.signer.borrow_mut(), meta, &stored, SystemTime::now());
-        let signature = match signed {
-            Ok(signature) => signature,
+        let signed = signing::prepare(&keys, meta, &stored, SystemTime::now()).and_then(|fields| {
+            let signatures = signing::sign(&mut **self.signer.borrow_mut(), &fields)?;
+            Ok((signatures.len(), signing::assemble(&fields, &signatures)))
+        });
+        let (signatures, fields) = match signed {
+            Ok(signed) => signed,
             Err(error) => {
                 self.log.notice(Level::Error, format!("message {id}: {error}"));
                 return Err(RecipientOutcome::Deferred(error.to_string()));
             }
         };
         let mut content = Vec::with_capacity(stored.len() + 3);
-        if let Some(signature) = signature {
-            self.counters.signed();
-            content.push(Bytes::from(signature));
+        if signatures > 0 {
+            (0..signatures).for_each(|_| self.counters.signed());
+            content.push(Bytes::from(fields));
         }
         content.push(Bytes::copy_from_slice(meta.trace.as_bytes()));
         if !meta.added.is_empty() {

@@ -8,12 +8,11 @@
 //! A message that must be refused is dropped here at once; the session takes the rest of it to its
 //! true end, where the reply is due, without looking.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use postern_filters::{Filters, Finding, Scan, Verdict};
-use postern_signer::canon::{BodyHasher, Canonicalization};
+use postern_signer::canon::BodyHasher;
 use postern_smtp::data::Unstuffer;
 use postern_smtp::reply::{Enhanced, Reply};
 
@@ -21,10 +20,8 @@ use super::header::{HeaderError, HeaderScan, HeaderSummary};
 use super::meta::{Meta, Recipient};
 use super::trace::{self, Protocol, Received};
 use crate::access::{Authenticated, Author, Refusal};
+use crate::config::DkimKeys;
 use crate::spool::{Draft, MessageId};
-
-/// The author domains that are signed for, and how their bodies are canonicalised.
-pub type SigningDomains = HashMap<String, Canonicalization>;
 
 /// What a message is judged by; fixed when its content begins.
 pub struct Rules {
@@ -32,8 +29,8 @@ pub struct Rules {
     pub identity: Authenticated,
     /// The filters, unless switched off.
     pub filters: Option<Arc<Filters>>,
-    /// How the body is canonicalised for an author's domain; none where it is not signed for.
-    pub signing: Arc<SigningDomains>,
+    /// Which mail is signed, and how its body is canonicalised.
+    pub signing: Arc<DkimKeys>,
 }
 
 /// The envelope as it was accepted.
@@ -154,7 +151,8 @@ impl Incoming {
             scan.finish().map_err(header_refusal)?;
         let fields: Vec<&[u8]> = from.iter().map(Vec::as_slice).collect();
         let author = self.rules.identity.author(&fields).map_err(refused)?;
-        self.body = self.rules.signing.get(author.domain()).copied().map(BodyHasher::new);
+        let canonicalization = self.rules.signing.body_canonicalization(author.domain());
+        self.body = canonicalization.map(BodyHasher::new);
         self.header = Header::Read { author, has_date, has_message_id };
         Ok(())
     }

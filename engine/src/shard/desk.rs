@@ -248,7 +248,7 @@ impl Desk {
         let rules = Rules {
             identity: authenticated,
             filters: policy.filters.clone(),
-            signing: Arc::clone(&policy.signing),
+            signing: Arc::clone(policy.keys.entries()),
         };
         transaction.incoming = Some(Incoming::new(draft, rules));
         Ok(())

@@ -18,7 +18,6 @@ use rustls::ServerConfig;
 use crate::config::{self, CardAction, Listener, ListenerTls, Snapshot, TlsFiles};
 use crate::deliver::DeliverySetup;
 use crate::deliver::signing::SigningKeys;
-use crate::intake::incoming::SigningDomains;
 use crate::io::tls::{self, Identity, ReloadableCert};
 use crate::queue::{Backoff, LanePolicy};
 use crate::route::Routing;
@@ -29,8 +28,6 @@ pub struct Policy {
     pub snapshot: Arc<Snapshot>,
     /// Compiled filters, unless switched off.
     pub filters: Option<Arc<Filters>>,
-    /// Author domains that are signed for.
-    pub signing: Arc<SigningDomains>,
     /// The signing keys.
     pub keys: Arc<SigningKeys>,
     /// One entry a configured listener, in the same order.
@@ -88,7 +85,6 @@ impl Policy {
         Ok((
             Self {
                 filters: filters(&snapshot.filters)?,
-                signing: Arc::new(keys.body_canonicalizations()),
                 keys: Arc::new(keys),
                 listeners,
                 routes: Arc::new(routes),

@@ -27,7 +27,7 @@ use super::{Shard, orders};
 use crate::access::desk::PasswordDesk;
 use crate::access::{Budgets, Suspensions, Usage, Verifier};
 use crate::config::{IoChoice, Snapshot};
-use crate::deliver::signing::KeyError;
+use crate::deliver::signing::{KeyError, SigningKeys};
 use crate::deliver::{Dispatch, DispatchOptions};
 use crate::event::{Level, Log};
 use crate::io::{Choice, Io, IoOptions, IoRefused, Listener};
@@ -192,7 +192,7 @@ async fn open(options: &ShardOptions) -> Result<(Rc<Shard>, Vec<Listener>), Star
     tell_recovery(&log, &report);
     let counters = Rc::new(Counters::default());
     let mut signer = batch::open(&batch::SignerOptions::default()).map_err(StartError::Signer)?;
-    options.policy.keys.hand_to(&mut *signer).map_err(StartError::Key)?;
+    options.policy.keys.hand_to(&mut *signer, &SigningKeys::default()).map_err(StartError::Key)?;
     let dispatch = Dispatch::start(DispatchOptions {
         index: options.index,
         io: io.clone(),

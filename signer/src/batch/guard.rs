@@ -295,8 +295,8 @@ pub(super) fn self_test(signer: &mut dyn BatchSigner) -> bool {
         })
 }
 
-/// No caller counts so far.
-const SELF_TEST_ID: KeyId = KeyId(u32::MAX);
+/// Taken back before anybody else loads a key.
+const SELF_TEST_ID: KeyId = KeyId(u64::MAX);
 
 /// A key that signs nothing else.
 const SELF_TEST_KEY: &[u8] = include_bytes!("vectors/self-test.key.der");

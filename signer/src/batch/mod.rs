@@ -21,7 +21,7 @@ mod tests;
 
 use std::fmt;
 
-use crate::key::{KeyRefused, RsaPrivateKey};
+use crate::key::{KeyRefused, RsaPrivateKey, RsaPublicKey};
 
 pub use self::lanes::{ifma, portable};
 pub use self::ring::RingSigner;
@@ -29,7 +29,17 @@ pub use self::select::{Backend, BackendRefused, SignerOptions, open};
 
 /// Names a key that a backend has loaded. Chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(pub u32);
+pub struct KeyId(pub u64);
+
+impl KeyId {
+    /// Returns the id that follows from the key itself: 64 bits of the SHA-256 of its modulus. A
+    /// job that waits can then never be signed by a key that took another's place.
+    pub fn of(key: &RsaPublicKey) -> Self {
+        let hash = ::ring::digest::digest(&::ring::digest::SHA256, key.modulus());
+        let (first, _) = hash.as_ref().split_first_chunk().expect("a SHA-256 has 32 bytes");
+        Self(u64::from_be_bytes(*first))
+    }
+}
 
 /// Names a job. Chosen by the caller; comes back with the signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -35,7 +35,7 @@ fn by_ring(key: &[u8], message: &[u8]) -> Signature {
     done.remove(0).result.expect("is signed")
 }
 
-fn job(ticket: u64, key: u32, input: Input<'_>) -> Job<'_> {
+fn job(ticket: u64, key: u64, input: Input<'_>) -> Job<'_> {
     Job { ticket: Ticket(ticket), key: KeyId(key), input }
 }
 
@@ -74,7 +74,7 @@ fn mixed_batches_of_any_size_come_back_in_order() {
             let jobs: Vec<_> = (0u64..)
                 .zip(&messages[..size])
                 .map(|(n, m)| {
-                    let key = if n % 3 == 2 { 9 } else { u32::from(n % 3 == 1) + 1 };
+                    let key = if n % 3 == 2 { 9 } else { u64::from(n % 3 == 1) + 1 };
                     job(n, key, Input::Canonical(m.as_bytes()))
                 })
                 .collect();
@@ -128,7 +128,7 @@ fn slices_give_what_one_call_gives() {
         let messages: Vec<_> = (0..backend.lanes() + 1).map(|n| format!("m{n}")).collect();
         let jobs: Vec<_> = (0u64..)
             .zip(&messages)
-            .map(|(n, m)| job(n, u32::from(n % 3 == 1) + 1, Input::Canonical(m.as_bytes())))
+            .map(|(n, m)| job(n, u64::from(n % 3 == 1) + 1, Input::Canonical(m.as_bytes())))
             .collect();
         let (mut whole, mut sliced) = (Vec::new(), Vec::new());
         assert!(backend.step(&mut sliced), "nothing was begun");
@@ -155,7 +155,7 @@ fn other_lengths_are_taken_by_the_guard() {
     let mut guard = guard::Guard::over(portable(true));
     guard.load(KeyId(1), &key).expect("is taken");
     guard.load(KeyId(2), &long).expect("is taken");
-    let jobs = [2, 1, 2, 1].map(|key| job(u64::from(key), key, Input::Canonical(INPUT)));
+    let jobs = [2, 1, 2, 1].map(|key| job(key, key, Input::Canonical(INPUT)));
     let mut done = Vec::new();
     guard.sign(&jobs, &mut done);
     for (signed, job) in done.iter().zip(&jobs) {
@@ -241,7 +241,7 @@ fn a_faulty_backend_is_found_out_and_its_work_done_again() {
         let expected = by_ring(KEY, INPUT);
         let mut done = Vec::new();
         for id in 0..4 {
-            guard.sign(&[job(id.into(), id, Input::Canonical(INPUT))], &mut done);
+            guard.sign(&[job(id, id, Input::Canonical(INPUT))], &mut done);
         }
         assert!(done.iter().all(|signed| signed.result.as_ref() == Ok(&expected)), "{is_noticed}");
         assert_eq!(guard.stats().quarantined, Some("faulty"));
@@ -251,7 +251,7 @@ fn a_faulty_backend_is_found_out_and_its_work_done_again() {
         // What was loaded before and what is loaded now is signed with all the same.
         guard.load(KeyId(9), &key).expect("is taken");
         done.clear();
-        let jobs = [1, 9].map(|id| job(id.into(), id, Input::Canonical(INPUT)));
+        let jobs = [1, 9].map(|id| job(id, id, Input::Canonical(INPUT)));
         guard.sign(&jobs, &mut done);
         assert!(done.iter().all(|signed| signed.result.as_ref() == Ok(&expected)));
     }

@@ -136,10 +136,12 @@ impl Scene {
 
     fn stage(&self) -> Result<Stage<'_>, Failure> {
         let snapshot = &self.folder.snapshot;
-        let key = snapshot.dkim.of(DOMAIN);
-        let key = key.ok_or_else(|| Failure::problem("there is no DKIM key for example.com"))?;
-        let name = record_name(key.profile.selector(), key.profile.domain());
-        let record = Record::new(&name, &record_text(key.key.public()));
+        let entry = snapshot.dkim.of(DOMAIN);
+        let (entry, key) = entry
+            .and_then(|entry| Some((entry, entry.key.as_ref()?)))
+            .ok_or_else(|| Failure::problem("there is no DKIM key for example.com"))?;
+        let name = record_name(entry.profile.selector(), entry.profile.domain());
+        let record = Record::new(&name, &record_text(&key.public()));
         let roots = Roots::Files(vec![self.folder.authority()]);
         let addresses = self.relay.addresses();
         let address = addresses.first().copied();

@@ -51,6 +51,11 @@ fn routes_and_signing() {
 }
 
 #[test]
+fn several_signatures() {
+    check("signing");
+}
+
+#[test]
 fn broken_toml_is_told_beside_other_mistakes() {
     check("syntax");
 }

@@ -8,10 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use postern_signer::key::Ed25519PrivateKey;
+
 use super::*;
 
 mod golden_tests;
 mod good;
+mod signing;
 
 /// A machine with four cores where `/memory` is a tmpfs and every PEM file is what its name says.
 pub(super) const SURROUNDINGS: Surroundings = Surroundings {
@@ -56,6 +59,8 @@ impl Folder {
         write("empty.password", b"\n");
         write("dkim.pem", KEY_2048.as_bytes());
         write("dkim-1024.pem", KEY_1024.as_bytes());
+        let key = Ed25519PrivateKey::generate().expect("a key");
+        write("dkim-ed25519.pem", key.to_pkcs8_pem().as_bytes());
         write("not-a-key.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
         Self(folder)
     }

