@@ -112,10 +112,19 @@ impl Queue {
 
     /// Whether the kernel has something for us: finished, waiting for us to run it, or kept aside.
     pub(super) fn has_news(&mut self) -> bool {
-        let submission = self.ring.submission();
-        let waiting = submission.taskrun() || submission.cq_overflow();
-        drop(submission);
-        waiting || !self.ring.completion().is_empty()
+        self.has_work() || self.has_completions()
+    }
+
+    /// Whether the kernel says that work waits for us to enter. It may say so with none left: where work
+    /// is added while we are in the kernel, we can have run it before the kernel sets the flag, and only
+    /// the next piece of work clears it.
+    pub(super) fn has_work(&mut self) -> bool {
+        self.ring.submission().taskrun()
+    }
+
+    /// Whether completions wait in the queue, or are kept aside.
+    pub(super) fn has_completions(&mut self) -> bool {
+        self.ring.submission().cq_overflow() || !self.ring.completion().is_empty()
     }
 
     /// Asks the kernel not to signal until [`Self::listen`].

@@ -143,6 +143,7 @@ impl Core {
             return false;
         }
         self.queue.hush();
+        let before = self.progress();
         for _ in 0..ROUNDS_MAX {
             if let Err(error) = self.queue.enter() {
                 self.fail(error, after);
@@ -155,11 +156,33 @@ impl Core {
         }
         self.queue.listen();
         self.pool.ring_when_returned(!self.starved.is_empty());
-        self.queue.has_news()
+        if self.queue.has_work() && self.progress() == before {
+            self.verify_work(after);
+        } else if self.queue.has_work() {
+            return true;
+        }
+        self.queue.has_completions()
             || self.queue.has_submissions()
             || !self.overfull_receives.is_empty()
             || !self.overfull_accepts.is_empty()
             || self.can_feed()
+    }
+
+    /// Changes when something was submitted or completed.
+    fn progress(&self) -> (u64, u64) {
+        (self.queue.submitted, self.stats.completions)
+    }
+
+    /// Enters once more because of a flag that the last entry did not explain. Signals are on: work that
+    /// comes later is signalled, so the flag need not be believed after this. Believing it would mean
+    /// entering again and again until the next completion.
+    fn verify_work(&mut self, after: &mut Aftermath) {
+        match self.queue.enter() {
+            Ok(()) => {
+                self.take_completions(after);
+            }
+            Err(error) => self.fail(error, after),
+        }
     }
 
     /// Whether the driver has cause to take a turn.
