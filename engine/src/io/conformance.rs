@@ -32,6 +32,7 @@ pub(super) fn options(choice: Choice) -> IoOptions {
         ring_entries: 64,
         completion_factor: 4,
         direct_descriptors: 4096,
+        gather_us: 50,
     }
 }
 

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `queue.rs` | the shared queues and the eventfd |
 //! | `buffers.rs` | the ring of provided receive buffers |
+//! | `gather.rs` | when to wait for more to come together |
 //! | `slots.rs` | where operations live, generations |
 //! | `operation.rs` | operations with one completion and what they own |
 //! | `receive.rs`, `accept.rs` | book-keeping of the multishot operations |
@@ -25,6 +26,7 @@
 mod accept;
 mod buffers;
 mod file;
+mod gather;
 mod operation;
 mod queue;
 mod receive;

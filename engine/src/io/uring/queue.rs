@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, squeue};
@@ -39,6 +40,8 @@ pub(super) struct Queue {
     backlog: VecDeque<squeue::Entry>,
     /// Entries made so far.
     pub(super) entries: u64,
+    /// Submissions pushed so far.
+    pub(super) pushed: u64,
     /// Submissions the kernel has taken.
     pub(super) submitted: u64,
     /// Times completions were found kept aside.
@@ -65,7 +68,14 @@ impl Queue {
         if !ring.params().is_feature_nodrop() {
             return Err(io::Error::from_raw_os_error(libc::ENOSYS));
         }
-        Ok(Self { ring, backlog: VecDeque::new(), entries: 0, submitted: 0, overflows: 0 })
+        Ok(Self {
+            ring,
+            backlog: VecDeque::new(),
+            entries: 0,
+            pushed: 0,
+            submitted: 0,
+            overflows: 0,
+        })
     }
 
     /// Makes an eventfd and has the kernel signal it whenever there is something to fetch.
@@ -94,6 +104,7 @@ impl Queue {
     /// All memory the entry points to must stay valid, and unshared where the kernel writes, until the
     /// entry's last completion has been taken out by [`Self::take_completions`].
     pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
+        self.pushed += 1;
         if !self.backlog.is_empty() {
             self.backlog.push_back(entry);
             return;
@@ -103,6 +114,11 @@ impl Queue {
         if pushed.is_err() {
             self.backlog.push_back(entry);
         }
+    }
+
+    /// Whether more entries wait than the queue holds.
+    pub(super) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
     }
 
     /// Whether entries wait to be submitted.
@@ -174,19 +190,24 @@ impl Queue {
         }
     }
 
-    /// Submits everything queued and waits up to `timeout` for one completion. For shutting down.
-    pub(super) fn enter_and_wait(&mut self, timeout: std::time::Duration) -> io::Result<()> {
+    /// Submits what fits the queue and waits until there are `wanted` completions, for `timeout` at most.
+    ///
+    /// # Errors
+    /// Only what no retry can answer: the ring is broken.
+    pub(super) fn enter_and_wait(&mut self, wanted: usize, timeout: Duration) -> io::Result<()> {
         self.fill();
         self.entries += 1;
         let timeout = Timespec::from(timeout);
         let args = SubmitArgs::new().timespec(&timeout);
-        match self.ring.submitter().submit_with_args(1, &args) {
+        match self.ring.submitter().submit_with_args(wanted, &args) {
             Ok(taken) => {
                 self.submitted += taken as u64;
                 Ok(())
             }
             Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => {
+                    Ok(())
+                }
                 _ => Err(error),
             },
         }

@@ -72,6 +72,11 @@ impl<T> Slots<T> {
         Self { entries: Vec::new(), free: Vec::new() }
     }
 
+    /// Occupied slots.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
     /// Puts `value` into a free slot, the one that was freed last.
     pub(super) fn insert(&mut self, value: T) -> Key {
         if let Some(index) = self.free.pop() {

@@ -22,6 +22,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::accept::Accept;
 use super::buffers::{BUFFER_GROUP, BufferRing};
+use super::gather::Gather;
 use super::operation::{
     Abilities, Job, Operation, PeerNameJob, State, Target, for_target, registrations,
 };
@@ -82,6 +83,12 @@ pub(super) struct Core {
     overfull_accepts: Vec<Key>,
     /// Operations, receives and accepts the kernel has.
     in_flight: usize,
+    gather: Gather,
+    gather_for: Duration,
+    /// The last turn waited with success: the next waits too, and the kernel gives no signal.
+    is_lively: bool,
+    /// Sends pushed since the last entry: most complete while they are submitted.
+    sends_pushed: usize,
     abilities: Abilities,
     /// Accepted sockets become direct descriptors.
     direct_accept: bool,
@@ -118,6 +125,10 @@ impl Core {
             overfull_receives: Vec::new(),
             overfull_accepts: Vec::new(),
             in_flight: 0,
+            gather: Gather::default(),
+            gather_for: Duration::from_micros(options.gather_us.into()),
+            is_lively: false,
+            sends_pushed: 0,
             abilities: Abilities { fixed_blocks, fixed_vectors },
             direct_accept,
             pool: Rc::clone(pool),
@@ -139,33 +150,63 @@ impl Core {
         self.pause_overfull();
         self.buffers.publish();
         self.feed_starved();
-        if self.failure.is_some() || !(self.queue.has_submissions() || self.queue.has_news()) {
+        let is_due = self.is_lively || self.queue.has_submissions() || self.queue.has_news();
+        if self.failure.is_some() || !is_due {
             return false;
+        }
+        if self.may_gather() && self.gather.wants_lap(self.receives.len(), self.queue.pushed) {
+            return true;
         }
         self.queue.hush();
         let before = self.progress();
-        for _ in 0..ROUNDS_MAX {
-            if let Err(error) = self.queue.enter() {
-                self.fail(error, after);
-                return false;
-            }
-            if !self.take_completions(after) {
-                break;
-            }
-            self.buffers.publish();
-        }
-        self.queue.listen();
+        self.enter(after);
         self.pool.ring_when_returned(!self.starved.is_empty());
-        if self.queue.has_work() && self.progress() == before {
-            self.verify_work(after);
-        } else if self.queue.has_work() {
+        if self.is_lively {
+            // The next turn will wait in the ring: no signal is needed.
             return true;
         }
+        self.queue.listen();
+        if self.queue.has_work() && self.progress() == before {
+            self.verify_work(after);
+        }
         self.queue.has_completions()
+            || (self.queue.has_work() && self.progress() != before)
             || self.queue.has_submissions()
             || !self.overfull_receives.is_empty()
             || !self.overfull_accepts.is_empty()
             || self.can_feed()
+    }
+
+    /// Enters the kernel, waiting for more to come together where that pays, and takes completions. More
+    /// than once only while the kernel keeps some aside.
+    fn enter(&mut self, after: &mut Aftermath) {
+        self.is_lively = false;
+        let mut wait =
+            if self.may_gather() { self.gather.wanted(self.receives.len()) } else { None };
+        for _ in 0..ROUNDS_MAX {
+            let (before, sends) = (self.stats.completions, std::mem::take(&mut self.sends_pushed));
+            let entered = match wait {
+                Some(wanted) => self.queue.enter_and_wait(sends + wanted, self.gather_for),
+                None => self.queue.enter(),
+            };
+            if let Err(error) = entered {
+                return self.fail(error, after);
+            }
+            let kept_aside = self.take_completions(after);
+            let completions =
+                usize::try_from(self.stats.completions - before).unwrap_or(usize::MAX);
+            let waited = wait.take().is_some();
+            self.is_lively |= self.gather.note(waited, completions.saturating_sub(sends));
+            if !kept_aside {
+                return;
+            }
+            self.buffers.publish();
+        }
+    }
+
+    /// Whether an entry may wait: not while entries are left that do not fit the queue.
+    fn may_gather(&self) -> bool {
+        !self.gather_for.is_zero() && !self.queue.has_backlog()
     }
 
     /// Changes when something was submitted or completed.
@@ -173,11 +214,12 @@ impl Core {
         (self.queue.submitted, self.stats.completions)
     }
 
-    /// Enters once more because of a flag that the last entry did not explain. Signals are on: work that
-    /// comes later is signalled, so the flag need not be believed after this. Believing it would mean
-    /// entering again and again until the next completion.
+    /// Runs all work there is because of a flag that the last entry did not explain. Signals are on: work
+    /// that comes later is signalled, so the flag need not be believed after this. Believing it would
+    /// mean entering again and again until the next completion.
     fn verify_work(&mut self, after: &mut Aftermath) {
-        match self.queue.enter() {
+        // A plain entry may leave some of a long list (Linux 6.13); one that wants all does not.
+        match self.queue.enter_and_wait(u32::MAX as usize, Duration::ZERO) {
             Ok(()) => {
                 self.take_completions(after);
             }
@@ -214,6 +256,7 @@ impl Core {
 
     /// Starts a job; its slot has the result later.
     pub(super) fn start(&mut self, mut job: Job) -> Key {
+        self.sends_pushed += usize::from(matches!(job, Job::Send(_)));
         let entry = job.entry(self.abilities);
         let key = self.operations.insert(Operation { job, state: State::Flying(None) });
         self.in_flight += 1;
@@ -342,7 +385,7 @@ impl Core {
             if !due || self.failure.is_some() || Instant::now() >= until {
                 break;
             }
-            if let Err(error) = self.queue.enter_and_wait(Duration::from_millis(20)) {
+            if let Err(error) = self.queue.enter_and_wait(1, Duration::from_millis(20)) {
                 self.failure = Some(error);
             }
             self.take_completions(&mut after);
@@ -670,7 +713,7 @@ fn answers_peer_names(queue: &mut Queue) -> io::Result<bool> {
     unsafe { queue.push(entry.user_data(Tag::Ignored.to_user_data())) };
     let mut completions = Vec::new();
     for _ in 0..50 {
-        queue.enter_and_wait(Duration::from_millis(20))?;
+        queue.enter_and_wait(1, Duration::from_millis(20))?;
         queue.take_completions(&mut completions);
         if let Some(completion) = completions.first() {
             return Ok(completion.result == -libc::ENOTCONN);
