@@ -71,6 +71,25 @@ pub fn base64(bytes: usize) -> Vec<u8> {
     out
 }
 
+/// Lines of words with two spaces between any two, `bytes` long.
+pub fn double_spaced(bytes: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes + 1);
+    for byte in text(bytes) {
+        out.extend_from_slice(if byte == b' ' { b"  " } else { std::slice::from_ref(&byte) });
+        if out.len() >= bytes {
+            break;
+        }
+    }
+    out.truncate(bytes.saturating_sub(2));
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// SP CR over and over, `bytes` long: nothing of it changes, and all of it must be looked at.
+pub fn space_cr(bytes: usize) -> Vec<u8> {
+    b" \r".iter().copied().cycle().take(bytes).collect()
+}
+
 /// The header of a plain message.
 pub fn header() -> Vec<u8> {
     b"From: Billing <billing@one.example>\r\nTo: customer@two.example\r\n\
@@ -137,6 +156,7 @@ mod tests {
     fn texts_are_as_long_as_asked_for_and_end_with_a_line() {
         for bytes in [100, 4096, 65_536] {
             assert_eq!(text(bytes).len(), bytes);
+            assert_eq!(double_spaced(bytes).len(), bytes);
             assert!(base64(bytes).len().abs_diff(bytes) < 100);
             assert!(text(bytes).ends_with(b"\r\n") && base64(bytes).ends_with(b"\r\n"));
         }

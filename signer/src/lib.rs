@@ -57,6 +57,7 @@
 pub mod batch;
 pub mod canon;
 pub mod dns;
+pub mod fuzz;
 pub mod header;
 pub mod key;
 #[allow(unsafe_code, reason = "pages of its own for secrets")]

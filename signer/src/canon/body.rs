@@ -1,15 +1,17 @@
 //! The body: RFC 6376 3.4.3 (simple) and 3.4.4 (relaxed), streaming.
 //!
-//! What may still vanish is held back as a few counters instead of bytes: line ends that may turn
-//! out to be trailing, a run of white space that may turn out to end its line, and a CR that may be
-//! the first half of a line end. Everything else is hashed at once.
+//! Relaxed is two steps. The first is local: white space goes or becomes one SP by what follows it
+//! (`simd`). The second is all there is to simple: line ends at the end go. What may still vanish
+//! is held back as a few counters instead of bytes: line ends that may turn out to be trailing, a
+//! CR that may be the first half of one, and white space at the end of a chunk.
 //!
-//! Relaxed text is read in blocks of 64 bytes. A block in which no white space is followed by
-//! white space or CR, and that holds no TAB, is already canonical and is hashed where it lies;
-//! single steps are taken only around the places where it is not.
+//! What is canonical as it stands is hashed where it lies; where it is not, up to 2 KiB of
+//! canonical bytes are staged and hashed at once. Pieces end where a block of SHA-256 ends, so that
+//! the hash never has to gather one.
 
 use ring::digest::{Context, SHA256};
 
+use super::simd::{BLOCK, LOOKAHEAD, STAGING, Squeezer, Tier, WINDOW, squeeze_tail};
 use super::{BodyHash, Canonicalization};
 
 /// Canonicalises and hashes one body as it arrives.
@@ -17,259 +19,224 @@ use super::{BodyHash, Canonicalization};
 /// Costs about 300 bytes while a body is under way, and no allocation.
 #[derive(Clone)]
 pub struct BodyHasher {
-    context: Context,
     canonicalization: Canonicalization,
+    squeezer: Squeezer,
     held: Held,
-    /// Whether anything has been hashed yet; an empty relaxed body stays empty.
-    started: bool,
+    lines: Lines,
 }
 
 impl BodyHasher {
-    /// Begins a body.
+    /// Begins a body, with the fastest tier that this CPU has.
     pub fn new(canonicalization: Canonicalization) -> Self {
-        Self {
-            context: Context::new(&SHA256),
-            canonicalization,
-            held: Held::default(),
-            started: false,
-        }
+        Self::begin(canonicalization, Squeezer::best())
+    }
+
+    /// Begins a body with this tier, to test and measure it; `None` where the CPU lacks it.
+    pub fn with_tier(canonicalization: Canonicalization, tier: Tier) -> Option<Self> {
+        Squeezer::new(tier).map(|squeezer| Self::begin(canonicalization, squeezer))
+    }
+
+    fn begin(canonicalization: Canonicalization, squeezer: Squeezer) -> Self {
+        Self { canonicalization, squeezer, held: Held::Nothing, lines: Lines::new() }
     }
 
     /// Takes the next bytes of the body, in plain form, cut anywhere.
     pub fn update(&mut self, chunk: &[u8]) {
-        let mut sink = Sink::new(&mut self.context, &mut self.started);
         match self.canonicalization {
-            Canonicalization::Simple => simple(&mut self.held, &mut sink, chunk),
-            Canonicalization::Relaxed => relaxed(&mut self.held, &mut sink, chunk),
+            Canonicalization::Simple => self.lines.push(chunk),
+            Canonicalization::Relaxed => self.relaxed(chunk),
         }
-        sink.flush();
     }
 
     /// Ends the body: drops what was trailing and supplies the final CRLF.
     pub fn finish(mut self) -> BodyHash {
-        let mut sink = Sink::new(&mut self.context, &mut self.started);
-        if self.held.cr {
-            self.held.release(&mut sink);
+        if let Held::WhiteSpaceCr = self.held {
+            self.lines.push(self.held.as_bytes());
         }
-        // An empty body is CRLF under simple (3.4.3) and nothing under relaxed (3.4.4).
-        if *sink.started || self.canonicalization == Canonicalization::Simple {
-            sink.push(CRLF);
-        }
-        sink.flush();
-        let mut digest = [0; 32];
-        digest.copy_from_slice(self.context.finish().as_ref());
+        let digest = self.lines.finish(self.canonicalization);
         BodyHash::new(self.canonicalization, digest)
+    }
+
+    /// RFC 6376 3.4.4 (a): white space before a line end goes, other white space becomes one SP.
+    fn relaxed(&mut self, chunk: &[u8]) {
+        let mut rest = self.settle_held(chunk);
+        while rest.len() >= WINDOW {
+            rest = self.blocks(rest);
+        }
+        self.tail(rest);
+    }
+
+    /// Takes the beginning of what has at least a window; returns the rest.
+    fn blocks<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
+        let clean = self.squeezer.clean_bytes(&chunk[..chunk.len().min(SCAN_BYTES)]);
+        if clean >= DIRECT_BYTES_MIN || clean + WINDOW > chunk.len() {
+            let (clean, rest) = chunk.split_at(self.lines.whole_blocks(clean));
+            self.lines.push(clean);
+            return rest;
+        }
+        let mut staging = [0; STAGING];
+        let (taken, written) = self.squeezer.squeeze(chunk, &mut staging);
+        self.lines.push(&staging[..written]);
+        &chunk[taken..]
+    }
+
+    /// Settles what was held with the first bytes of `chunk`; returns what is left of it.
+    fn settle_held<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
+        let held = self.held.as_bytes();
+        if held.is_empty() {
+            return chunk;
+        }
+        let (next, rest) = chunk.split_at(chunk.len().min(LOOKAHEAD));
+        let mut joined = [0; 2 * LOOKAHEAD];
+        let bytes = held.len() + next.len();
+        joined[..held.len()].copy_from_slice(held);
+        joined[held.len()..bytes].copy_from_slice(next);
+        if rest.is_empty() {
+            self.tail(&joined[..bytes]);
+            return rest;
+        }
+        let mut settled = [0; BLOCK];
+        let written = squeeze_tail(&joined[..bytes], &mut settled);
+        self.lines.push(&settled[..written]);
+        chunk
+    }
+
+    /// Takes what is shorter than a window, and holds back white space at its end.
+    fn tail(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut settled = [0; WINDOW];
+        let mut written = squeeze_tail(bytes, &mut settled);
+        let mut push = |byte| {
+            settled[written] = byte;
+            written += 1;
+        };
+        let is_white_space = |byte| byte == b' ' || byte == b'\t';
+        let last = &bytes[bytes.len().saturating_sub(LOOKAHEAD)..];
+        self.held = Held::Nothing;
+        match *last {
+            [space, b'\r'] if is_white_space(space) => self.held = Held::WhiteSpaceCr,
+            [.., space] if is_white_space(space) => {
+                self.held = Held::WhiteSpace;
+                last[..last.len() - 1]
+                    .iter()
+                    .filter(|b| !is_white_space(**b))
+                    .for_each(|b| push(*b));
+            }
+            [space, byte] if is_white_space(space) => [b' ', byte].into_iter().for_each(push),
+            _ => last.iter().for_each(|b| push(*b)),
+        }
+        self.lines.push(&settled[..written]);
     }
 }
 
-/// What has been read and not yet hashed: `line_ends` times CRLF, then white space, then a CR.
-#[derive(Clone, Copy, Default)]
-struct Held {
-    line_ends: u64,
-    white_space: bool,
-    cr: bool,
+/// White space at the end of what was read, which the next bytes settle.
+#[derive(Clone, Copy)]
+enum Held {
+    Nothing,
+    WhiteSpace,
+    /// The CR may be bare, which keeps the white space, or begin a line end.
+    WhiteSpaceCr,
 }
 
 impl Held {
-    fn is_empty(self) -> bool {
-        self.line_ends == 0 && !self.white_space && !self.cr
+    fn as_bytes(self) -> &'static [u8] {
+        match self {
+            Self::Nothing => b"",
+            Self::WhiteSpace => b" ",
+            Self::WhiteSpaceCr => b" \r",
+        }
+    }
+}
+
+/// RFC 6376 3.4.3 and 3.4.4 (b): hashes all but the line ends at the end.
+#[derive(Clone)]
+struct Lines {
+    context: Context,
+    /// Bytes hashed so far.
+    hashed: u64,
+    /// Line ends read and not hashed yet.
+    line_ends: u64,
+    /// A CR after them.
+    cr: bool,
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self { context: Context::new(&SHA256), hashed: 0, line_ends: 0, cr: false }
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) {
+        if self.cr && !bytes.is_empty() {
+            match bytes.strip_prefix(b"\n") {
+                Some(rest) => {
+                    self.cr = false;
+                    self.line_ends += 1;
+                    bytes = rest;
+                }
+                None => self.release(),
+            }
+        }
+        let (bytes, cr) = match bytes.strip_suffix(b"\r") {
+            Some(rest) => (rest, true),
+            None => (bytes, false),
+        };
+        let kept = trim_line_ends(bytes);
+        if !kept.is_empty() {
+            self.release();
+            self.hash(kept);
+        }
+        self.line_ends += (bytes.len() - kept.len()) as u64 / 2;
+        self.cr |= cr;
     }
 
     /// An ordinary byte follows: what was held turns out to be part of the body.
-    fn release(&mut self, sink: &mut Sink<'_>) {
-        sink.push_line_ends(self.line_ends);
-        if self.white_space {
-            sink.push(b" ");
-        }
-        if self.cr {
-            sink.push(b"\r");
-        }
-        *self = Self::default();
-    }
-
-    /// A line end is complete: white space before it goes, and it may itself be trailing.
-    fn end_line(&mut self) {
-        self.line_ends += 1;
-        self.white_space = false;
-        self.cr = false;
-    }
-}
-
-/// RFC 6376 3.4.3: only line ends at the end of the body are ignored.
-fn simple(held: &mut Held, sink: &mut Sink<'_>, mut chunk: &[u8]) {
-    if held.cr && !chunk.is_empty() {
-        match chunk.strip_prefix(b"\n") {
-            Some(rest) => {
-                held.end_line();
-                chunk = rest;
-            }
-            None => held.release(sink),
-        }
-    }
-    let (chunk, cr) = match chunk.strip_suffix(b"\r") {
-        Some(rest) => (rest, true),
-        None => (chunk, false),
-    };
-    let kept = trim_line_ends(chunk);
-    if !kept.is_empty() {
-        held.release(sink);
-        sink.push(kept);
-    }
-    held.line_ends += (chunk.len() - kept.len()) as u64 / 2;
-    held.cr |= cr;
-}
-
-/// RFC 6376 3.4.4: white space before a line end goes, other white space becomes one SP, and line
-/// ends at the end of the body are ignored.
-fn relaxed(held: &mut Held, sink: &mut Sink<'_>, mut chunk: &[u8]) {
-    while !chunk.is_empty() {
-        if held.is_empty() {
-            let (clean, rest) = chunk.split_at(clean_bytes(chunk));
-            sink.push(clean);
-            chunk = rest;
-        }
-        chunk = step(held, sink, chunk);
-    }
-}
-
-/// Reads bytes one by one into `held`, until an ordinary byte releases it; returns what follows,
-/// beginning with that byte.
-fn step<'a>(held: &mut Held, sink: &mut Sink<'_>, chunk: &'a [u8]) -> &'a [u8] {
-    for (index, &byte) in chunk.iter().enumerate() {
-        match byte {
-            b'\n' if held.cr => held.end_line(),
-            // The CR before was bare, hence ordinary.
-            b'\r' if held.cr => {
-                held.release(sink);
-                held.cr = true;
-            }
-            _ if held.cr => {
-                held.release(sink);
-                return &chunk[index..];
-            }
-            b'\r' => held.cr = true,
-            b' ' | b'\t' => held.white_space = true,
-            _ => {
-                held.release(sink);
-                return &chunk[index..];
-            }
-        }
-    }
-    &[]
-}
-
-/// Length of the longest beginning of `chunk` that is canonical already and whose end cannot be
-/// trailing, given that nothing is held.
-///
-/// What follows it are line ends, then white space that must change or the end of the chunk: one
-/// [`step`] takes all of it, so that the whole stays linear.
-fn clean_bytes(chunk: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(pairs) = chunk.get(at..=at + BLOCK) {
-        match first_flaw::<BLOCK>(pairs) {
-            Some(offset) => return trim_line_ends(&chunk[..at + offset]).len(),
-            None => at += BLOCK,
-        }
-    }
-    while let Some(pairs) = chunk.get(at..=at + BLOCK_SHORT) {
-        match first_flaw::<BLOCK_SHORT>(pairs) {
-            Some(offset) => return trim_line_ends(&chunk[..at + offset]).len(),
-            None => at += BLOCK_SHORT,
-        }
-    }
-    let flaw = chunk[at..].windows(2).position(|pair| is_flaw(pair[0], pair[1]));
-    match flaw {
-        Some(offset) => trim_line_ends(&chunk[..at + offset]).len(),
-        None => trim_tail(chunk).len(),
-    }
-}
-
-/// Whether white space `byte` must change when `next` follows it.
-#[inline]
-fn is_flaw(byte: u8, next: u8) -> bool {
-    let before_white_space = (byte == b' ') & ((next == b' ') | (next == b'\t') | (next == b'\r'));
-    before_white_space | (byte == b'\t')
-}
-
-/// Finds the first flaw in `N` bytes; `pairs` holds those and the one that follows.
-///
-/// Written as a flat loop over two arrays without branches, which the compiler turns into vector
-/// compares on every target.
-#[inline]
-fn first_flaw<const N: usize>(pairs: &[u8]) -> Option<usize> {
-    let bytes: &[u8; N] = pairs.first_chunk()?;
-    let nexts: &[u8; N] = pairs.last_chunk()?;
-    let mut flaws = [0u8; N];
-    let mut any = 0;
-    for index in 0..N {
-        flaws[index] = u8::from(is_flaw(bytes[index], nexts[index]));
-        any |= flaws[index];
-    }
-    if any == 0 {
-        return None;
-    }
-    memchr::memchr(1, &flaws)
-}
-
-/// Cuts what may turn out to be trailing: one TAB, SP or CR, and the line ends before it.
-fn trim_tail(chunk: &[u8]) -> &[u8] {
-    match chunk {
-        [rest @ .., b' ' | b'\t' | b'\r'] => trim_line_ends(rest),
-        _ => trim_line_ends(chunk),
-    }
-}
-
-fn trim_line_ends(mut chunk: &[u8]) -> &[u8] {
-    while let Some(rest) = chunk.strip_suffix(CRLF) {
-        chunk = rest;
-    }
-    chunk
-}
-
-/// Gathers short pieces, so that the hash is fed in few large ones.
-struct Sink<'a> {
-    context: &'a mut Context,
-    started: &'a mut bool,
-    gathered: [u8; GATHERED_BYTES],
-    gathered_bytes: usize,
-}
-
-impl<'a> Sink<'a> {
-    fn new(context: &'a mut Context, started: &'a mut bool) -> Self {
-        Self { context, started, gathered: [0; GATHERED_BYTES], gathered_bytes: 0 }
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        *self.started |= !bytes.is_empty();
-        if bytes.len() > GATHERED_BYTES - self.gathered_bytes {
-            self.flush();
-        }
-        if bytes.len() >= DIRECT_BYTES_MIN {
-            self.flush();
-            self.context.update(bytes);
-            return;
-        }
-        let end = self.gathered_bytes + bytes.len();
-        self.gathered[self.gathered_bytes..end].copy_from_slice(bytes);
-        self.gathered_bytes = end;
-    }
-
-    fn push_line_ends(&mut self, count: u64) {
-        let mut left = count;
-        while left > 0 {
-            let now = left.min(LINE_ENDS.len() as u64 / 2);
+    fn release(&mut self) {
+        while self.line_ends > 0 {
+            let now = self.line_ends.min(LINE_ENDS.len() as u64 / 2);
             #[allow(clippy::cast_possible_truncation, reason = "at most 64")]
-            self.push(&LINE_ENDS[..now as usize * 2]);
-            left -= now;
+            self.hash(&LINE_ENDS[..now as usize * 2]);
+            self.line_ends -= now;
+        }
+        if std::mem::take(&mut self.cr) {
+            self.hash(b"\r");
         }
     }
 
-    fn flush(&mut self) {
-        if self.gathered_bytes > 0 {
-            self.context.update(&self.gathered[..self.gathered_bytes]);
-            self.gathered_bytes = 0;
-        }
+    fn hash(&mut self, bytes: &[u8]) {
+        self.context.update(bytes);
+        self.hashed += bytes.len() as u64;
     }
+
+    /// Shortens a piece of `bytes`, if it is longer than a block, so that the hash ends at the end
+    /// of one after it.
+    fn whole_blocks(&self, bytes: usize) -> usize {
+        #[allow(clippy::cast_possible_truncation, reason = "below 64")]
+        let begun = (self.hashed % BLOCK as u64) as usize;
+        if bytes > BLOCK { bytes - (begun + bytes) % BLOCK } else { bytes }
+    }
+
+    /// Drops what was trailing and supplies the final CRLF.
+    fn finish(mut self, canonicalization: Canonicalization) -> [u8; 32] {
+        if self.cr {
+            self.release();
+        }
+        // An empty body is CRLF under simple (3.4.3) and nothing under relaxed (3.4.4).
+        if self.hashed > 0 || canonicalization == Canonicalization::Simple {
+            self.hash(CRLF);
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.context.finish().as_ref());
+        digest
+    }
+}
+
+fn trim_line_ends(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_suffix(CRLF) {
+        bytes = rest;
+    }
+    bytes
 }
 
 const CRLF: &[u8] = b"\r\n";
@@ -285,14 +252,8 @@ static LINE_ENDS: [u8; 128] = {
     bytes
 };
 
-/// Bytes classified at once: one cache line.
-const BLOCK: usize = 64;
+/// Bytes classified before they are hashed.
+const SCAN_BYTES: usize = 16 * 1024;
 
-/// The same near the end of a chunk.
-const BLOCK_SHORT: usize = 16;
-
-/// Bytes gathered on the stack before they are hashed.
-const GATHERED_BYTES: usize = 1024;
-
-/// From this length on a piece is hashed where it lies.
+/// From this length on, what is clean is hashed where it lies, and not staged.
 const DIRECT_BYTES_MIN: usize = 512;

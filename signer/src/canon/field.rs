@@ -26,7 +26,7 @@ impl<'a> FieldCanon<'a> {
     pub fn update(&mut self, piece: &[u8]) {
         match self.canonicalization {
             Canonicalization::Simple => self.out.extend_from_slice(piece),
-            Canonicalization::Relaxed => piece.iter().for_each(|&byte| self.relaxed(byte)),
+            Canonicalization::Relaxed => self.relaxed(piece),
         }
     }
 
@@ -51,7 +51,31 @@ impl<'a> FieldCanon<'a> {
         }
     }
 
-    fn relaxed(&mut self, byte: u8) {
+    /// Copies what is canonical as it stands, and reads the rest byte by byte.
+    fn relaxed(&mut self, piece: &[u8]) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            if !self.white_space && !self.cr {
+                let (plain, after) = match self.part {
+                    Part::Name => rest.split_at(name_bytes(rest)),
+                    Part::Colon => rest.split_at(0),
+                    Part::Value => rest.split_at(plain_bytes(rest)),
+                };
+                let from = self.out.len();
+                self.out.extend_from_slice(plain);
+                if self.part == Part::Name {
+                    self.out[from..].make_ascii_lowercase();
+                }
+                rest = after;
+            }
+            if let Some((&byte, after)) = rest.split_first() {
+                self.step(byte);
+                rest = after;
+            }
+        }
+    }
+
+    fn step(&mut self, byte: u8) {
         if std::mem::take(&mut self.cr) {
             if byte == b'\n' {
                 return; // a fold, or the end
@@ -90,3 +114,35 @@ enum Part {
     Colon,
     Value,
 }
+
+/// Length of the beginning that belongs to a name and holds nothing to look at.
+fn name_bytes(bytes: &[u8]) -> usize {
+    let is_plain = |byte: &&u8| **byte > b' ' && **byte != b':';
+    bytes.iter().take_while(is_plain).count()
+}
+
+/// Length of the beginning of a value that is canonical as it stands, whatever follows: up to a CR,
+/// a TAB, or an SP that such a byte, an SP or nothing follows.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(block) = bytes.get(at..=at + BLOCK).and_then(<[u8]>::first_chunk::<PAIRS>) {
+        // Flat and without branches, which the compiler vectorises on every target.
+        let flaws = (0..BLOCK).fold(0, |all, n| all | u8::from(is_flaw(block[n], block[n + 1])));
+        if flaws != 0 {
+            break;
+        }
+        at += BLOCK;
+    }
+    let rest = &bytes[at..];
+    let flaw = rest.windows(2).position(|pair| is_flaw(pair[0], pair[1]));
+    at + flaw.unwrap_or(rest.len().saturating_sub(1))
+}
+
+#[inline]
+fn is_flaw(byte: u8, next: u8) -> bool {
+    (byte == b'\r') | (byte == b'\t') | ((byte == b' ') & (next <= b' '))
+}
+
+/// Bytes of a value looked at together; values are short.
+const BLOCK: usize = 16;
+const PAIRS: usize = BLOCK + 1;

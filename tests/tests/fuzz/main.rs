@@ -65,7 +65,8 @@ struct Target {
     body: fn(&[u8]),
 }
 
-const TARGETS: [Target; 3] = [
+const TARGETS: [Target; 4] = [
+    Target { name: "canon", corpus: "signer/corpus/canon", body: postern_signer::fuzz::fuzz_canon },
     Target {
         name: "smtp_client",
         corpus: "engine/smtp/corpus/client",
@@ -160,6 +161,11 @@ fn mutate(seed: &mut Seed, input: &mut Vec<u8>, inputs: &[Vec<u8>]) {
         }
         _ => input.truncate(at),
     }
+}
+
+#[test]
+fn canon() {
+    replay_and_mutate("canon");
 }
 
 #[test]

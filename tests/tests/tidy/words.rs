@@ -13,6 +13,7 @@ const UNSAFE_FILES: &[&str] = &[
     "signer/src/batch/lanes/arena.rs",
     "signer/src/batch/lanes/ifma.rs",
     "signer/src/batch/lanes/key.rs",
+    "signer/src/canon/simd/x86_64.rs",
     "signer/src/memory.rs",
 ];
 
