@@ -9,6 +9,8 @@ pub enum Unit {
     MicrosPerMessage,
     /// Nanoseconds of CPU time a message.
     NanosPerMessage,
+    /// Microseconds of CPU time a pass of a batched backend.
+    MicrosPerPass,
     /// Nanoseconds of CPU time a KiB.
     NanosPerKib,
     /// KiB of memory a session.
@@ -25,6 +27,7 @@ impl Unit {
         match self {
             Self::MicrosPerMessage => "us CPU/message",
             Self::NanosPerMessage => "ns CPU/message",
+            Self::MicrosPerPass => "us CPU/pass",
             Self::NanosPerKib => "ns CPU/KiB",
             Self::KibPerSession => "KiB/session",
             Self::Mib => "MiB",

@@ -11,6 +11,7 @@ mod relay;
 mod relay_signed;
 mod relay_tls;
 pub mod scan;
+mod sign;
 pub mod smtp;
 pub mod spool;
 
@@ -27,6 +28,7 @@ pub const SUBJECTS: &[Subject] = &[
     io::SUBJECT,
     smtp::SUBJECT,
     canon::SUBJECT,
+    sign::SUBJECT,
     scan::SUBJECT,
     memory::SUBJECT,
 ];
