@@ -11,6 +11,8 @@
 //! Every signature that leaves a backend has been checked against the public key by it: a faulty
 //! RSA-CRT computation would give the key away.
 
+#[cfg(feature = "fips")]
+mod fips;
 mod guard;
 mod lanes;
 mod ring;

@@ -16,6 +16,9 @@ pub enum Backend {
     Ifma,
     /// `ring`, on any CPU.
     Ring,
+    /// aws-lc's FIPS module; refused in a build without the feature `fips`, and the only one in a
+    /// build with it, also under [`Backend::Auto`].
+    Fips,
 }
 
 /// How to make a signer.
@@ -43,7 +46,11 @@ impl Default for SignerOptions {
 ///
 /// [`BackendRefused`], where the backend that was asked for cannot be used here.
 pub fn open(options: &SignerOptions) -> Result<Box<dyn BatchSigner>, BackendRefused> {
+    if let Some(only) = fips(options.backend) {
+        return only;
+    }
     let batched = match options.backend {
+        Backend::Fips => return Err(BackendRefused::NotFips),
         Backend::Ring => return ring(),
         Backend::Auto | Backend::Ifma => lanes::ifma(options.blinding),
     };
@@ -58,6 +65,14 @@ pub fn open(options: &SignerOptions) -> Result<Box<dyn BatchSigner>, BackendRefu
         return Err(BackendRefused::SelfTest(options.backend));
     }
     ring().map(|_tested| Box::new(Guard::without(batched.name())) as _)
+}
+
+/// In a build with the feature `fips`: what it gives, whatever was asked for.
+fn fips(_backend: Backend) -> Option<Result<Box<dyn BatchSigner>, BackendRefused>> {
+    #[cfg(feature = "fips")]
+    return Some(super::fips::open(_backend));
+    #[cfg(not(feature = "fips"))]
+    None
 }
 
 fn ring() -> Result<Box<dyn BatchSigner>, BackendRefused> {
@@ -76,11 +91,12 @@ impl Backend {
             Self::Auto => "auto",
             Self::Ifma => "ifma",
             Self::Ring => "ring",
+            Self::Fips => "fips",
         }
     }
 
     /// All that can be asked for.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Ifma, Self::Ring];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Ifma, Self::Ring, Self::Fips];
 }
 
 impl FromStr for Backend {
@@ -104,6 +120,12 @@ pub enum BackendRefused {
     Missing,
     /// It gave wrong signatures in its self-test: a faulty CPU or a broken build.
     SelfTest(Backend),
+    /// This build signs with the FIPS module only.
+    FipsOnly(Backend),
+    /// The module says that it is not in FIPS mode: a broken build.
+    FipsMode,
+    /// This build has no FIPS module.
+    NotFips,
 }
 
 impl fmt::Display for BackendRefused {
@@ -113,6 +135,18 @@ impl fmt::Display for BackendRefused {
             Self::Missing => f.write_str(
                 "this CPU has no AVX-512 IFMA; use the backend \"auto\", which takes what there is",
             ),
+            Self::FipsOnly(backend) => write!(
+                f,
+                "this build signs with the FIPS module only and refuses the backend \"{}\"; use \
+                 \"auto\" or \"fips\", or a build without the feature `fips`",
+                backend.as_str()
+            ),
+            Self::FipsMode => f.write_str(
+                "the FIPS module is not in FIPS mode: this build cannot be used; build it again",
+            ),
+            Self::NotFips => {
+                f.write_str("this build has no FIPS module; use a build with the feature `fips`")
+            }
             Self::SelfTest(backend) => write!(
                 f,
                 "the backend \"{}\" gave wrong signatures in its self-test; do not trust this machine",

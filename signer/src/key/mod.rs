@@ -245,6 +245,12 @@ impl RsaPrivateKey {
         })
     }
 
+    /// Prepares the key for the FIPS module.
+    #[cfg(feature = "fips")]
+    pub(crate) fn to_fips(&self) -> Result<aws_lc_rs::rsa::KeyPair, KeyRefused> {
+        aws_lc_rs::rsa::KeyPair::from_der(&self.pkcs1).map_err(|_| KeyRefused::Inconsistent)
+    }
+
     /// Prepares the key for `ring`.
     pub(crate) fn to_ring(&self) -> Result<RsaKeyPair, KeyRefused> {
         RsaKeyPair::from_der(&self.pkcs1).map_err(|_| KeyRefused::Inconsistent)
