@@ -6,7 +6,7 @@
 //!
 //! Cost: SHA-256 and up to a sixth on top. Clean stretches are hashed where they lie; elsewhere the
 //! canonical form is made 64 bytes at a time, with AVX-512 or AVX2 where the CPU has them (the
-//! `simd` room), and hashed in pieces of 2 KiB. No text is much slower than another.
+//! `simd` room), and hashed in pieces of 2 KiB; with either, no text is much slower than another.
 //!
 //! Nothing here fails and nothing here allocates, except that the header side appends to a vector
 //! of the caller's.
