@@ -15,6 +15,7 @@
 mod fips;
 mod guard;
 mod lanes;
+pub mod policy;
 mod ring;
 mod select;
 
