@@ -15,4 +15,5 @@ pub mod order;
 pub mod queue;
 pub mod route;
 pub mod shard;
+pub mod signing;
 pub mod spool;

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use postern_signer::batch::SignerOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -25,6 +26,7 @@ use crate::event::{Format, Level, Log, LogOptions, LogWriter, Target};
 use crate::shard::order::{Order, ShardLine};
 use crate::shard::policy::{Policy, PolicyError};
 use crate::shard::{self, ShardHandle, ShardOptions, StartError};
+use crate::signing::{self, SigningOptions, SigningRefused, SigningSeat, SigningThreads};
 
 /// Why a relay could not be started.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub enum RelayError {
     Policy(PolicyError),
     /// The file that says which applications are cut cannot be read.
     Suspensions(PathBuf, String),
+    /// The signer cannot be used here.
+    Signer(SigningRefused),
     /// A shard did not start.
     Shard(usize, StartError),
     /// The control socket cannot be bound.
@@ -51,6 +55,7 @@ impl fmt::Display for RelayError {
             Self::Suspensions(path, error) => {
                 write!(f, "{}: cannot tell which applications are cut: {error}", path.display())
             }
+            Self::Signer(error) => error.fmt(f),
             Self::Shard(index, error) => write!(f, "shard {index}: {error}"),
             Self::Control(path, error) if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "another relay answers at {}; is it running already?", path.display())
@@ -66,6 +71,8 @@ impl std::error::Error for RelayError {}
 /// A relay that listens.
 pub struct Relay {
     shards: Vec<ShardHandle>,
+    /// Ended after the shards, which may wait for signatures to the last.
+    signing: Option<SigningThreads>,
     control: Option<JoinHandle<()>>,
     stop: mpsc::UnboundedSender<Stop>,
     log: Log,
@@ -101,7 +108,10 @@ impl Relay {
             log: log.clone(),
         };
         let (passwords, clerk) = desk::desk(access::check_password);
-        let shards = start_shards(&parts, &passwords)?;
+        let (seats, signing) =
+            signing::start(&signing_options(snapshot), snapshot.server.cores.len(), &log)
+                .map_err(RelayError::Signer)?;
+        let shards = start_shards(&parts, &passwords, seats)?;
         drop(passwords);
         let (stop, stops) = mpsc::unbounded_channel();
         let lines = shards.iter().map(|shard| shard.line.clone()).collect();
@@ -115,8 +125,14 @@ impl Relay {
                 });
             })
             .map_err(RelayError::Runtime)?;
-        let relay =
-            Self { shards, control: Some(control), stop, log: log.clone(), _writer: writer };
+        let relay = Self {
+            shards,
+            signing: Some(signing),
+            control: Some(control),
+            stop,
+            log: log.clone(),
+            _writer: writer,
+        };
         match first(&outcome) {
             Ok(()) => {
                 let addresses: Vec<_> = relay.addresses().iter().map(ToString::to_string).collect();
@@ -155,6 +171,7 @@ impl Relay {
         for shard in self.shards.drain(..) {
             is_whole &= shard.join();
         }
+        drop(self.signing.take());
         drop(self.stop.send(Stop::Over));
         if let Some(control) = self.control.take() {
             is_whole &= control.join().is_ok();
@@ -184,12 +201,13 @@ fn first(outcome: &Receiver<Result<(), RelayError>>) -> Result<(), RelayError> {
 fn start_shards(
     parts: &Parts,
     passwords: &desk::PasswordDesk,
+    seats: Vec<SigningSeat>,
 ) -> Result<Vec<ShardHandle>, RelayError> {
     let cores = &parts.snapshot.server.cores;
     let mut shards: Vec<ShardHandle> = Vec::with_capacity(cores.len());
     let mut addresses: Vec<_> =
         parts.snapshot.listeners.iter().map(|listener| listener.address).collect();
-    for (index, &core) in cores.iter().enumerate() {
+    for ((index, &core), signer) in cores.iter().enumerate().zip(seats) {
         let started = shard::start(ShardOptions {
             index,
             shards: cores.len(),
@@ -199,6 +217,7 @@ fn start_shards(
             suspensions: Arc::clone(&parts.suspensions),
             usage: Arc::clone(&parts.usage),
             passwords: passwords.clone(),
+            signer,
             log: parts.log.clone(),
         });
         match started {
@@ -299,6 +318,15 @@ fn reload(file: &std::path::Path) -> Result<(Arc<Policy>, Vec<String>), String> 
         Policy::prepare(&loaded.snapshot).map_err(|error| error.to_string())?;
     warnings.extend(loaded.report.lines());
     Ok((Arc::new(policy), warnings))
+}
+
+fn signing_options(snapshot: &Snapshot) -> SigningOptions {
+    let signer = &snapshot.signer;
+    SigningOptions {
+        signer: SignerOptions { backend: signer.backend, ..SignerOptions::default() },
+        cores: signer.cores.clone(),
+        max_wait_us: u64::try_from(signer.max_wait.as_micros()).unwrap_or(u64::MAX),
+    }
 }
 
 fn log_options(snapshot: &Snapshot) -> LogOptions {

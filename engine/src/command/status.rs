@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Failure, GlobalOptions};
-use crate::order::{Answer, Request};
+use crate::order::{Answer, Request, SigningStatus};
 
 /// Arguments of `postern status`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,7 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
             "shard {}{core}: io {}, signer {}, spool {}",
             shard.shard, shard.io, shard.signer, shard.spool
         );
+        print_signing(&shard.signing);
         let queued: Vec<_> =
             shard.queued.iter().map(|(lane, count)| format!("{lane} {count}")).collect();
         println!("  queued: {}", queued.join(", "));
@@ -51,6 +52,30 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
         print_counters(&status.total);
     }
     Ok(())
+}
+
+fn print_signing(signing: &SigningStatus) {
+    println!(
+        "  signing {}: {} jobs, {} failed; {} signatures in {} passes, {}.{:02} a pass; {} faults",
+        signing.place,
+        signing.jobs,
+        signing.failed,
+        signing.signatures,
+        signing.passes,
+        signing.fill_percent / 100,
+        signing.fill_percent % 100,
+        signing.faults
+    );
+    let waits = signing.waits.iter().filter(|(_, wait)| wait.jobs > 0);
+    let waits: Vec<_> = waits
+        .map(|(class, wait)| format!("{class} {} / {} us", wait.p50_us, wait.p99_us))
+        .collect();
+    if !waits.is_empty() {
+        println!("  signature waits (p50 / p99): {}", waits.join(", "));
+    }
+    if let Some(backend) = &signing.quarantined {
+        println!("  signer {backend} is out of use after faults: do not trust this machine");
+    }
 }
 
 fn print_counters(counters: &BTreeMap<String, u64>) {

@@ -4,7 +4,7 @@
 /// Sections with their keys, in the order of the documentation. The first section is the file
 /// itself; `server.log` is the table `log` inside `[server]`.
 pub const KEYS: &[(&str, &[&str])] = &[
-    ("", &["server", "listener", "app", "spool", "queue", "route", "dkim", "filters"]),
+    ("", &["server", "listener", "app", "spool", "queue", "route", "dkim", "signer", "filters"]),
     (
         "server",
         &[
@@ -98,6 +98,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "expires",
         ],
     ),
+    ("signer", &["backend", "cores", "max_wait"]),
     ("filters", &["enabled", "credit_card"]),
     ("filters.credit_card", &["action", "count_min"]),
 ];

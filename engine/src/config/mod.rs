@@ -33,6 +33,7 @@ mod registry;
 mod route;
 mod secret;
 mod server;
+mod signer;
 mod spool;
 mod suggest;
 mod unit;
@@ -62,6 +63,7 @@ pub use self::registry::Registry;
 pub use self::route::{Login, NextHop, NextHopTls, Route, RouteTimeouts, Routes};
 pub use self::secret::{HashFault, PasswordHash, SealKey, Secret};
 pub use self::server::{IoChoice, Log, LogFormat, LogLevel, LogTarget, Server};
+pub use self::signer::Signer;
 pub use self::spool::Spool;
 
 /// Everything a relay is told, checked. Shared by all threads.
@@ -82,6 +84,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// `[[dkim]]`
     pub dkim: DkimKeys,
+    /// `[signer]`
+    pub signer: Signer,
     /// `[filters]`
     pub filters: Filters,
 }
@@ -164,7 +168,7 @@ pub fn parse(path: &Path, source: &str, surroundings: &Surroundings) -> Result<L
 
 /// Reads every section, then checks what concerns several.
 fn snapshot(path: &Path, root: &Section<'_>) -> Snapshot {
-    let server =
+    let mut server =
         section_or_missing(root, "server").map_or_else(Server::default, |s| Server::read(&s));
     let listeners: Vec<_> =
         root.tables("listener", "listener").iter().filter_map(Listener::read).collect();
@@ -174,6 +178,12 @@ fn snapshot(path: &Path, root: &Section<'_>) -> Snapshot {
     let routes = Routes::read(&root.tables("route", "route"));
     let app_ids: Vec<_> = apps.iter().map(|placed| &*placed.app.id).collect();
     let dkim = DkimKeys::read(&root.tables("dkim", "dkim"), &app_ids);
+    let signer = root.table("signer", "signer").map(|section| {
+        let signer = Signer::read(&section);
+        server.leave_to_signers(&signer.cores);
+        signer.check_apart(&section, &server.cores);
+        signer
+    });
     let filters = root.table("filters", "filters").map(|s| Filters::read(&s)).unwrap_or_default();
     crossing::check(root, &listeners, &apps, &queue, &routes);
     Snapshot {
@@ -185,6 +195,7 @@ fn snapshot(path: &Path, root: &Section<'_>) -> Snapshot {
         queue,
         routes,
         dkim,
+        signer: signer.unwrap_or_default(),
         filters,
     }
 }

@@ -16,6 +16,8 @@ pub struct Server {
     /// CPUs to run a shard on each; `auto` is resolved to all this process may use. Not empty,
     /// ascending, distinct.
     pub cores: Vec<usize>,
+    /// They were not listed, so signing cores may be taken from them.
+    pub(super) has_all_cores: bool,
     /// Which I/O driver.
     pub io: IoChoice,
     /// Bound of the memory for message blocks, per shard, in bytes.
@@ -92,6 +94,7 @@ impl Default for Server {
         Self {
             hostname: String::new(),
             cores: Vec::new(),
+            has_all_cores: false,
             io: IoChoice::Auto,
             memory_bytes: MEMORY_MIB_DEFAULT << 20,
             receive_memory_bytes: RECEIVE_MEMORY_MIB_DEFAULT << 20,
@@ -110,9 +113,11 @@ impl Server {
             section.number(key, range).and_then(|mib| usize::try_from(mib).ok()).unwrap_or(default)
                 << 20
         };
+        let listed = listed_cores(section);
         Self {
             hostname: hostname(section),
-            cores: cores(section),
+            has_all_cores: listed.is_none(),
+            cores: listed.unwrap_or_else(|| (section.context.surroundings.cores)()),
             io: section.choice("io", &IO_CHOICES, IoChoice::Auto),
             memory_bytes: mib("memory_mib", MEMORY_MIB, MEMORY_MIB_DEFAULT),
             receive_memory_bytes: mib(
@@ -142,6 +147,16 @@ impl Log {
     }
 }
 
+impl Server {
+    /// Leaves these cores to the signers, unless none were left or the file lists others.
+    pub(super) fn leave_to_signers(&mut self, taken: &[usize]) {
+        let is_left = self.cores.iter().any(|core| !taken.contains(core));
+        if self.has_all_cores && is_left {
+            self.cores.retain(|core| !taken.contains(core));
+        }
+    }
+}
+
 fn hostname(section: &Section<'_>) -> String {
     let help = "the name of this host as others know it, such as \"relay.example.com\"";
     let Some(name) = section.required_text("hostname", help) else { return String::new() };
@@ -157,10 +172,10 @@ fn hostname(section: &Section<'_>) -> String {
     canonical.into_owned()
 }
 
-/// The CPUs to run on: those listed, or all that this process may use.
-fn cores(section: &Section<'_>) -> Vec<usize> {
+/// The CPUs that `cores` lists, ascending; none where it is `"auto"` or absent.
+pub(super) fn listed_cores(section: &Section<'_>) -> Option<Vec<usize>> {
     let machine = (section.context.surroundings.cores)();
-    let Some(listed) = section.auto_or_numbers("cores") else { return machine };
+    let listed = section.auto_or_numbers("cores")?;
     let mut cores = Vec::new();
     for (number, span) in listed {
         let known = usize::try_from(number).ok().filter(|core| machine.contains(core));
@@ -174,7 +189,7 @@ fn cores(section: &Section<'_>) -> Vec<usize> {
         }
     }
     cores.sort_unstable();
-    cores
+    Some(cores)
 }
 
 fn report_no_such_core(section: &Section<'_>, number: u64, span: Span, machine: &[usize]) {

@@ -285,6 +285,7 @@ fn kept_until_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         ("server.log", was.log != is.log),
         ("spool.directory", old.spool.directory != new.spool.directory),
         ("spool.segment", old.spool.segment_bytes != new.spool.segment_bytes),
+        ("signer", old.signer != new.signer),
         ("listener.address", addresses(old) != addresses(new)),
     ];
     let changed = changes.into_iter().filter(|(_, has_changed)| *has_changed);

@@ -32,8 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use postern_signer::batch::BatchSigner;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 
 use self::names::Names;
@@ -49,6 +48,7 @@ use crate::queue::{
     QueueOptions, Recipients,
 };
 use crate::route::Routing;
+use crate::signing::{KeySet, SigningReport, SigningService};
 use crate::spool::{MessageId, Recovered, Spool};
 
 /// What deliveries are made by; replaced by a reload.
@@ -80,8 +80,10 @@ pub struct DispatchOptions<C> {
     pub counters: C,
     /// The applications that are cut: their mail is frozen.
     pub frozen: Vec<String>,
-    /// The signing backend, with the setup's keys loaded.
-    pub signer: Box<dyn BatchSigner>,
+    /// The way to the signer.
+    pub signer: SigningService,
+    /// The setup's keys, loaded by the signer.
+    pub key_set: KeySet,
     /// What deliveries are made by.
     pub setup: DeliverySetup,
     /// What the spool still holds.
@@ -116,12 +118,29 @@ pub struct Dispatch {
     messages: RefCell<HashMap<MessageId, Message>>,
     names: RefCell<Names>,
     pools: RefCell<HashMap<Destination, Rc<Pool>>>,
-    setup: RefCell<Rc<DeliverySetup>>,
-    signer: RefCell<Box<dyn BatchSigner>>,
+    setup: RefCell<Rc<Setup>>,
+    /// Held while a new setup's keys are loaded: setups take effect in the order they came.
+    configuring: Mutex<()>,
+    signer: SigningService,
     wake: Notify,
     is_draining: Cell<bool>,
     in_progress: Cell<usize>,
     last_out: RefCell<HashMap<Arc<str>, MessageId>>,
+}
+
+/// A setup whose keys are loaded. A delivery holds it while its signature is made, so keys that a
+/// reload took away are unloaded when the last delivery that needs them is signed.
+struct Setup {
+    delivery: DeliverySetup,
+    _key_set: KeySet,
+}
+
+impl std::ops::Deref for Setup {
+    type Target = DeliverySetup;
+
+    fn deref(&self) -> &DeliverySetup {
+        &self.delivery
+    }
 }
 
 /// A message that is not settled.
@@ -173,8 +192,12 @@ impl Dispatch {
             messages: RefCell::default(),
             names: RefCell::default(),
             pools: RefCell::default(),
-            setup: RefCell::new(Rc::new(options.setup)),
-            signer: RefCell::new(options.signer),
+            setup: RefCell::new(Rc::new(Setup {
+                delivery: options.setup,
+                _key_set: options.key_set,
+            })),
+            configuring: Mutex::new(()),
+            signer: options.signer,
             wake: Notify::new(),
             is_draining: Cell::new(false),
             in_progress: Cell::new(0),
@@ -203,17 +226,15 @@ impl Dispatch {
         self.queue.borrow().room()
     }
 
-    /// Goes by a new setup from the next delivery on.
+    /// Goes by a new setup from the next delivery on, once the signer has its keys.
     ///
     /// # Errors
     /// [`KeyError`] when the backend refuses a key; the old setup stays.
-    pub fn configure(&self, setup: DeliverySetup) -> Result<(), KeyError> {
-        let signer = &mut **self.signer.borrow_mut();
-        let before = Arc::clone(&self.setup.borrow().keys);
-        setup.keys.hand_to(signer, &before)?;
-        before.take_from(signer, &setup.keys);
+    pub async fn configure(&self, setup: DeliverySetup) -> Result<(), KeyError> {
+        let _turn = self.configuring.lock().await;
+        let key_set = setup.keys.load(&self.signer).await?;
         self.queue.borrow_mut().set_lanes(setup.lanes);
-        self.setup.replace(Rc::new(setup));
+        self.setup.replace(Rc::new(Setup { delivery: setup, _key_set: key_set }));
         self.wake.notify_one();
         Ok(())
     }
@@ -231,9 +252,9 @@ impl Dispatch {
         self.in_progress.get()
     }
 
-    /// Which signing backend runs.
-    pub fn signer_name(&self) -> &'static str {
-        self.signer.borrow().name()
+    /// Which signing backend runs, and what it has done.
+    pub fn signing(&self) -> SigningReport {
+        self.signer.report()
     }
 
     /// A message that the spool held at start.

@@ -8,7 +8,6 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use postern_smtp::client::{Envelope, Recipient};
@@ -202,7 +201,7 @@ impl Dispatch {
             },
         };
         // Memory is taken only once there is somebody to send it to.
-        let content = match self.content(id, &meta).await {
+        let content = match self.content(id, &meta, lease.lane).await {
             Ok(content) => content,
             Err(outcome) => {
                 self.settle_all(lease, id, "", &|_| outcome.clone()).await;
@@ -238,13 +237,16 @@ impl Dispatch {
     }
 
     /// Everything that is sent: signature, trace, added fields, stored bytes.
-    async fn content(&self, id: MessageId, meta: &Meta) -> Result<Content, RecipientOutcome> {
+    async fn content(
+        &self,
+        id: MessageId,
+        meta: &Meta,
+        lane: Lane,
+    ) -> Result<Content, RecipientOutcome> {
         let Content { head: stored, rest, bytes } = self.stored(id, meta).await?;
-        let keys = Arc::clone(&self.setup.borrow().keys);
-        let signed = signing::prepare(&keys, meta, &stored, SystemTime::now()).and_then(|fields| {
-            let signatures = signing::sign(&mut **self.signer.borrow_mut(), &fields)?;
-            Ok((signatures.len(), signing::assemble(&fields, &signatures)))
-        });
+        let setup = Rc::clone(&self.setup.borrow());
+        let signed = signing::sign(&setup.keys, &self.signer, lane, meta, &stored).await;
+        drop(setup);
         let (signatures, fields) = match signed {
             Ok(signed) => signed,
             Err(error) => {

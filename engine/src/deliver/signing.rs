@@ -4,22 +4,24 @@
 //! is read in place from the stored bytes, canonicalised and signed, once for each signature that is
 //! configured. A message that should be signed and cannot be is not sent unsigned: it is deferred,
 //! and the reason is told.
-//!
-//! Three steps, of which only the second takes time: [`prepare`] makes the fields without their
-//! signatures, [`sign`] has them signed, [`assemble`] puts them together.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use postern_signer::batch::{BatchSigner, Input, Job, KeyId, SignFault, Ticket};
+use postern_signer::batch::KeyId;
+use postern_signer::batch::policy::Class;
 use postern_signer::header::{HeaderRefused, Unsigned};
-use postern_signer::key::{Ed25519PrivateKey, KeyRefused, RsaPrivateKey, SigningKey};
+use postern_signer::key::{Ed25519PrivateKey, KeyRefused, SigningKey};
 use postern_smtp::data::Unstuffer;
 
 use crate::config::{DkimKeys, Signers};
 use crate::intake::meta::Meta;
+use crate::queue::Lane;
+use crate::signing::{KeyRefusal, KeySet, NotSigned, SigningService};
 
 /// The signing keys of a configuration.
 #[derive(Default)]
@@ -55,33 +57,23 @@ impl SigningKeys {
         &self.keys
     }
 
-    /// Hands a signing backend the keys that it does not have from `before`.
+    /// Has every RSA key loaded by the signer; their ids are good while the set is held.
     ///
     /// # Errors
     /// [`KeyError`] when the backend cannot use a key of this kind.
-    pub fn hand_to(&self, signer: &mut dyn BatchSigner, before: &Self) -> Result<(), KeyError> {
-        for (domain, id, key) in self.rsa().filter(|(_, id, _)| !before.has(*id)) {
-            signer.load(id, key).map_err(|cause| KeyError { domain: domain.to_owned(), cause })?;
-        }
-        Ok(())
-    }
-
-    /// Takes back the keys that are not in `after`.
-    pub fn take_from(&self, signer: &mut dyn BatchSigner, after: &Self) {
-        for (_, id, _) in self.rsa().filter(|(_, id, _)| !after.has(*id)) {
-            signer.unload(id);
-        }
-    }
-
-    fn has(&self, id: KeyId) -> bool {
-        self.rsa().any(|(_, own, _)| own == id)
-    }
-
-    /// Every RSA key with its signing domain: what a batched backend signs with.
-    fn rsa(&self) -> impl Iterator<Item = (&str, KeyId, &RsaPrivateKey)> {
-        self.keys.all().iter().filter_map(|dkim| match dkim.key.as_deref()? {
-            SigningKey::Rsa(key) => Some((dkim.domain(), KeyId::of(key.public()), key)),
+    pub async fn load(&self, signer: &SigningService) -> Result<KeySet, KeyError> {
+        let rsa = self.keys.all().iter().filter_map(|dkim| match dkim.key.as_deref()? {
+            SigningKey::Rsa(key) => Some((KeyId::of(key.public()), Arc::new(key.clone()))),
             SigningKey::Ed25519(_) => None,
+        });
+        signer.load(rsa.collect()).await.map_err(|KeyRefusal { key, cause }| {
+            let all = self.keys.all().iter();
+            let domains = all.filter(|dkim| match dkim.key.as_deref() {
+                Some(SigningKey::Rsa(own)) => KeyId::of(own.public()) == key,
+                _ => false,
+            });
+            let domain = domains.map(|dkim| dkim.domain().to_owned()).next().unwrap_or_default();
+            KeyError { domain, cause }
         })
     }
 }
@@ -93,8 +85,8 @@ pub enum SigningError {
     Header(HeaderRefused),
     /// None of the keys it is to be signed with can be used.
     NoKey,
-    /// The backend gave no signature.
-    Backend(SignFault),
+    /// The signer gave no signature.
+    Signer(NotSigned),
 }
 
 impl fmt::Display for SigningError {
@@ -102,30 +94,73 @@ impl fmt::Display for SigningError {
         match self {
             Self::Header(error) => write!(f, "not signed: {error}"),
             Self::NoKey => f.write_str("not signed: no key file of this domain can be used"),
-            Self::Backend(error) => write!(f, "not signed: {error}"),
+            Self::Signer(error) => write!(f, "not signed: {error}"),
         }
     }
 }
 
 /// A field that waits for its signature.
-pub struct Prepared<'a> {
+struct Prepared<'a> {
     unsigned: Unsigned,
     key: PreparedKey<'a>,
 }
 
 enum PreparedKey<'a> {
-    /// Signed by the batched backend, which holds the key.
+    /// Signed in a batch; the backend holds the key.
     Rsa(KeyId),
-    /// Signed on the spot.
+    /// Signed on the spot, in 25 us.
     Ed25519(&'a Ed25519PrivateKey),
 }
 
-/// Makes the `DKIM-Signature` fields of a message, in their order, without their signatures; none
-/// where its author's domain is not signed for. `content` holds the header section at least.
+/// The `DKIM-Signature` fields of a message, with how many they are; none where its author's domain
+/// is not signed for. Waits for the signatures; the caller holds the [`KeySet`] of `keys` for as
+/// long. `content` holds the header section at least.
 ///
 /// # Errors
 /// [`SigningError`], after which the message must not leave.
-pub fn prepare<'a>(
+pub async fn sign(
+    keys: &SigningKeys,
+    signer: &SigningService,
+    lane: Lane,
+    meta: &Meta,
+    content: &[Bytes],
+) -> Result<(usize, Vec<u8>), SigningError> {
+    let prepared = prepare(keys, meta, content, SystemTime::now())?;
+    let class = class_of(lane);
+    let complete = async |Prepared { unsigned, key }: &Prepared<'_>| match *key {
+        PreparedKey::Ed25519(key) => Ok(unsigned.complete(&key.sign(&unsigned.digest()))),
+        PreparedKey::Rsa(key) => {
+            let signature = signer.sign(class, key, unsigned.input()).await?;
+            Ok(unsigned.complete(signature.as_bytes()))
+        }
+    };
+    let fields = together(prepared.iter().map(complete)).await.map_err(SigningError::Signer)?;
+    Ok((prepared.len(), fields.concat()))
+}
+
+/// Waits for all at once, so that the signatures of one message can share a pass.
+async fn together<T, E>(
+    futures: impl Iterator<Item = impl Future<Output = Result<T, E>>>,
+) -> Result<Vec<T>, E> {
+    let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        for (future, output) in waiting.iter_mut().filter(|(_, output)| output.is_none()) {
+            if let Poll::Ready(ready) = future.as_mut().poll(context) {
+                *output = Some(ready);
+            }
+        }
+        match waiting.iter().all(|(_, output)| output.is_some()) {
+            true => {
+                Poll::Ready(waiting.iter_mut().filter_map(|(_, output)| output.take()).collect())
+            }
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Makes the fields of a message, in their order, without their signatures.
+fn prepare<'a>(
     keys: &'a SigningKeys,
     meta: &Meta,
     content: &[Bytes],
@@ -155,35 +190,13 @@ pub fn prepare<'a>(
     Ok(prepared)
 }
 
-/// Has the fields signed; returns the signatures in the order of the fields.
-///
-/// # Errors
-/// [`SigningError::Backend`] for the first that could not be.
-pub fn sign(
-    signer: &mut dyn BatchSigner,
-    prepared: &[Prepared<'_>],
-) -> Result<Vec<Vec<u8>>, SigningError> {
-    let sign_one = |field: &Prepared<'_>| match field.key {
-        PreparedKey::Ed25519(key) => Ok(key.sign(&field.unsigned.digest()).to_vec()),
-        PreparedKey::Rsa(key) => {
-            let input = Input::Canonical(field.unsigned.input());
-            let mut done = Vec::with_capacity(1);
-            signer.sign(&[Job { ticket: Ticket(0), key, input }], &mut done);
-            let signed = done.pop().ok_or(SigningError::Backend(SignFault::UnknownKey))?;
-            signed
-                .result
-                .map(|signature| signature.as_bytes().to_vec())
-                .map_err(SigningError::Backend)
-        }
-    };
-    prepared.iter().map(sign_one).collect()
-}
-
-/// Puts fields and signatures together: what is sent before everything else.
-#[must_use]
-pub fn assemble(prepared: &[Prepared<'_>], signatures: &[Vec<u8>]) -> Vec<u8> {
-    let fields = prepared.iter().zip(signatures);
-    fields.flat_map(|(field, signature)| field.unsigned.complete(signature)).collect()
+/// How urgent the signatures of a lane are.
+fn class_of(lane: Lane) -> Class {
+    match lane {
+        Lane::Urgent => Class::Urgent,
+        Lane::Normal => Class::Normal,
+        Lane::Bulk => Class::Bulk,
+    }
 }
 
 /// Whether the header section lies within `content` as a whole.

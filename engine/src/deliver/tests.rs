@@ -13,6 +13,7 @@ use crate::intake::meta::Recipient;
 use crate::io::{Choice, IoOptions};
 use crate::order::{Filter, Listed};
 use crate::queue::{Backoff, Pick};
+use crate::signing::SigningSeat;
 use crate::spool::{self, SpoolOptions};
 
 const CONFIG: &str = r#"
@@ -115,6 +116,9 @@ fn with_one_message(hold: bool, work: impl AsyncFnOnce(&Rc<Dispatch>, &PanicsOnc
         let log_options = LogOptions { format: Format::Text, target, level: Level::Info };
         let (log, _writer) = Log::start(&log_options).expect("a log");
         let counters = Rc::new(PanicsOnce::default());
+        let backend = batch::open(&batch::SignerOptions::default()).expect("a signer");
+        let signer = SigningSeat::inline(backend, 0).sit(&log);
+        let key_set = SigningKeys::default().load(&signer).await.expect("no keys");
         let dispatch = Dispatch::start(DispatchOptions {
             index: 0,
             io: io.clone(),
@@ -122,7 +126,8 @@ fn with_one_message(hold: bool, work: impl AsyncFnOnce(&Rc<Dispatch>, &PanicsOnc
             log,
             counters: Rc::clone(&counters),
             frozen: Vec::new(),
-            signer: batch::open(&batch::SignerOptions::default()).expect("a signer"),
+            signer,
+            key_set,
             setup: DeliverySetup { hold, ..setup(folder.path()) },
             recovered,
         });

@@ -153,12 +153,51 @@ pub struct ShardStatus {
     pub io: String,
     /// Which signing backend runs.
     pub signer: String,
+    /// Where it runs, and what it has done.
+    pub signing: SigningStatus,
     /// Named counters, in the order of their names.
     pub counters: BTreeMap<String, u64>,
     /// Queued deliveries by lane.
     pub queued: BTreeMap<String, u64>,
     /// `ok`, or why the spool pushes back.
     pub spool: String,
+}
+
+/// What the signer of a shard has done since start. Signatures, passes and faults are the
+/// backend's, and count all shards that share it; jobs and waits are the shard's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningStatus {
+    /// `inline`, `thread`, or `core N`.
+    pub place: String,
+    /// Jobs that were answered.
+    pub jobs: u64,
+    /// Those of them that got no signature.
+    pub failed: u64,
+    /// Signatures made.
+    pub signatures: u64,
+    /// Passes done.
+    pub passes: u64,
+    /// Signatures a pass, in percent: 400 is four in each.
+    pub fill_percent: u64,
+    /// How long deliveries waited for their signatures, by class.
+    pub waits: BTreeMap<String, SignerWait>,
+    /// Signatures that did not verify and were discarded: faulty memory or CPU.
+    pub faults: u64,
+    /// All key and working memory of the backend is kept from swap and core dumps.
+    pub is_memory_locked: bool,
+    /// The backend that was taken out of use after such faults, where one was.
+    pub quarantined: Option<String>,
+}
+
+/// Waits for signatures, in microseconds; a percentile is told at most a quarter too high.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignerWait {
+    /// How many waited.
+    pub jobs: u64,
+    /// Half of them no longer than this.
+    pub p50_us: u64,
+    /// All but one in a hundred no longer than this.
+    pub p99_us: u64,
 }
 
 /// The answer to a [`Request::Status`].

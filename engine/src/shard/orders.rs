@@ -1,16 +1,19 @@
 //! Carries out what the control runtime asks of a shard.
 //!
-//! Nothing here waits: an order is done, answered, and the event loop goes on.
+//! No order holds up the next: it is done, answered, and the event loop goes on.
 
 use std::rc::Rc;
 use std::sync::Arc;
+
+use postern_signer::batch::policy::Class;
 
 use super::Shard;
 use super::order::Order;
 use super::policy::Policy;
 use super::roster::SessionOrder;
 use crate::event::Level;
-use crate::order::{CutShare, ShardStatus};
+use crate::order::{CutShare, ShardStatus, SignerWait, SigningStatus};
+use crate::signing::SigningReport;
 use crate::spool::Health;
 
 /// Does what is ordered. An asker that is gone needs no answer.
@@ -33,8 +36,12 @@ pub(super) fn carry_out(shard: &Rc<Shard>, order: Order) {
         Order::Retry(filter, answer) => drop(answer.send(shard.dispatch.retry(&filter))),
         Order::Drop(filter, answer) => drop(answer.send(shard.dispatch.discard(&filter))),
         Order::Configure(policy, answer) => {
-            configure(shard, &policy);
-            _ = answer.send(());
+            // The signer loads the new keys first; other orders are not held up by that.
+            let shard = Rc::clone(shard);
+            tokio::task::spawn_local(async move {
+                configure(&shard, &policy).await;
+                _ = answer.send(());
+            });
         }
         // The serving loop takes this one itself.
         Order::Drain => {}
@@ -42,7 +49,7 @@ pub(super) fn carry_out(shard: &Rc<Shard>, order: Order) {
 }
 
 /// New sessions and new deliveries go by the new policy; what runs goes on by the old one.
-fn configure(shard: &Rc<Shard>, policy: &Arc<Policy>) {
+async fn configure(shard: &Rc<Shard>, policy: &Arc<Policy>) {
     for state in shard.listeners.borrow().iter() {
         let configured = policy.listeners.iter().find(|listener| listener.address == state.address);
         match configured {
@@ -53,7 +60,7 @@ fn configure(shard: &Rc<Shard>, policy: &Arc<Policy>) {
             ),
         }
     }
-    if let Err(error) = shard.dispatch.configure(policy.delivery_setup()) {
+    if let Err(error) = shard.dispatch.configure(policy.delivery_setup()).await {
         shard.log.notice(Level::Error, format!("{error}; the old keys stay in use"));
     }
     shard.budgets.borrow_mut().retain(&policy.snapshot.access);
@@ -64,6 +71,7 @@ fn status(shard: &Shard) -> ShardStatus {
     let mut counters = shard.counters.by_name();
     let io = shard.io.stats();
     let spool = shard.spool.stats();
+    let signing = shard.dispatch.signing();
     counters.extend(
         [
             ("io_system_calls", io.system_calls),
@@ -90,7 +98,8 @@ fn status(shard: &Shard) -> ShardStatus {
         shard: shard.index,
         core: shard.core,
         io: shard.io.driver().to_string(),
-        signer: shard.dispatch.signer_name().to_owned(),
+        signer: signing.backend.to_owned(),
+        signing: signing_status(&signing),
         counters,
         queued: shard.dispatch.queued(),
         spool: match shard.spool.health() {
@@ -98,5 +107,24 @@ fn status(shard: &Shard) -> ShardStatus {
             Health::Backpressure(reason) => format!("pushes back: {reason}"),
             Health::Down(reason) => format!("down: {reason}"),
         },
+    }
+}
+
+fn signing_status(report: &SigningReport) -> SigningStatus {
+    let waits = Class::ALL.iter().zip(&report.waits).map(|(class, wait)| {
+        let wait = SignerWait { jobs: wait.jobs, p50_us: wait.p50_us, p99_us: wait.p99_us };
+        (class.as_str().to_owned(), wait)
+    });
+    SigningStatus {
+        place: report.place.clone(),
+        jobs: report.jobs,
+        failed: report.failed,
+        signatures: report.stats.signed,
+        passes: report.stats.passes,
+        fill_percent: 100 * report.stats.signed / report.stats.passes.max(1),
+        waits: waits.collect(),
+        faults: report.stats.faults,
+        is_memory_locked: report.stats.is_locked,
+        quarantined: report.stats.quarantined.map(str::to_owned),
     }
 }

@@ -14,7 +14,6 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use postern_signer::batch::{self, BackendRefused};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
@@ -27,12 +26,13 @@ use super::{Shard, orders};
 use crate::access::desk::PasswordDesk;
 use crate::access::{Budgets, Suspensions, Usage, Verifier};
 use crate::config::{IoChoice, Snapshot};
-use crate::deliver::signing::{KeyError, SigningKeys};
+use crate::deliver::signing::KeyError;
 use crate::deliver::{Dispatch, DispatchOptions};
 use crate::event::{Level, Log};
 use crate::io::{Choice, Io, IoOptions, IoRefused, Listener};
 use crate::shard::order::Order;
 use crate::shard::order::ShardLine;
+use crate::signing::SigningSeat;
 use crate::spool::{self, RecoveryReport, SpoolError, SpoolKey, SpoolOptions};
 
 /// What a shard is started with.
@@ -53,6 +53,8 @@ pub struct ShardOptions {
     pub usage: Arc<Usage>,
     /// Where passwords are checked.
     pub passwords: PasswordDesk,
+    /// Its way to the signer.
+    pub signer: SigningSeat,
     /// The log.
     pub log: Log,
 }
@@ -85,8 +87,6 @@ pub enum StartError {
     SpoolKey(spool::KeyRefused),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
-    /// The signing backend cannot be used here.
-    Signer(BackendRefused),
     /// A signing key cannot be used.
     Key(KeyError),
     /// The thread or its runtime could not be made.
@@ -106,7 +106,6 @@ impl fmt::Display for StartError {
                 }
                 Ok(())
             }
-            Self::Signer(error) => write!(f, "signer: {error}"),
             Self::Key(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
@@ -156,7 +155,7 @@ fn run(options: ShardOptions, orders: mpsc::UnboundedReceiver<Order>, started: &
         }
     };
     LocalSet::new().block_on(&runtime, async move {
-        match open(&options).await {
+        match open(options).await {
             Ok((shard, listeners)) => {
                 let addresses = listeners.iter().map(Listener::local_addr).collect();
                 if started.send(Ok(addresses)).is_ok() {
@@ -180,7 +179,7 @@ fn pin(options: &ShardOptions) {
     }
 }
 
-async fn open(options: &ShardOptions) -> Result<(Rc<Shard>, Vec<Listener>), StartError> {
+async fn open(options: ShardOptions) -> Result<(Rc<Shard>, Vec<Listener>), StartError> {
     let snapshot = &options.policy.snapshot;
     let log = options.log.for_shard(options.index);
     let io = Io::start(&io_options(snapshot)).map_err(StartError::Io)?;
@@ -191,8 +190,8 @@ async fn open(options: &ShardOptions) -> Result<(Rc<Shard>, Vec<Listener>), Star
     let (spool, recovered, report) = opened.map_err(StartError::Spool)?;
     tell_recovery(&log, &report);
     let counters = Rc::new(Counters::default());
-    let mut signer = batch::open(&batch::SignerOptions::default()).map_err(StartError::Signer)?;
-    options.policy.keys.hand_to(&mut *signer, &SigningKeys::default()).map_err(StartError::Key)?;
+    let signer = options.signer.sit(&log);
+    let key_set = options.policy.keys.load(&signer).await.map_err(StartError::Key)?;
     let dispatch = Dispatch::start(DispatchOptions {
         index: options.index,
         io: io.clone(),
@@ -201,6 +200,7 @@ async fn open(options: &ShardOptions) -> Result<(Rc<Shard>, Vec<Listener>), Star
         counters: Rc::clone(&counters),
         frozen: options.suspensions.reasons().into_keys().collect(),
         signer,
+        key_set,
         setup: options.policy.delivery_setup(),
         recovered,
     });

@@ -165,6 +165,12 @@ impl<T> BatchPolicy<T> {
         }
     }
 
+    /// Goes by another width from the next pass on: a backend that was taken out of use is
+    /// replaced by a narrower one.
+    pub fn set_lanes(&mut self, lanes: usize) {
+        self.options.lanes = lanes.max(1);
+    }
+
     /// Takes a job.
     ///
     /// # Errors

@@ -12,7 +12,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("command", ANY),
     ("config", &[]),
     ("control", &["access", "config", "event", "order", "shard"]),
-    ("deliver", &["config", "event", "intake", "io", "order", "queue", "route", "spool"]),
+    (
+        "deliver",
+        &["config", "event", "intake", "io", "order", "queue", "route", "signing", "spool"],
+    ),
     ("event", &[]),
     ("intake", &["access", "config", "event", "spool"]),
     ("io", &[]),
@@ -23,16 +26,17 @@ const ROOMS: &[(&str, &[&str])] = &[
         "shard",
         &[
             "access", "config", "deliver", "event", "intake", "io", "order", "queue", "route",
-            "spool",
+            "signing", "spool",
         ],
     ),
+    ("signing", &["event"]),
     ("spool", &["io"]),
 ];
 
 /// `command` starts everything, so it may name everything.
 const ANY: &[&str] = &[
     "access", "config", "control", "deliver", "event", "intake", "io", "order", "queue", "route",
-    "shard", "spool",
+    "shard", "signing", "spool",
 ];
 
 /// The packages that must stay pure, and what of ours they may name.

@@ -1,5 +1,7 @@
 //! Good configurations, and the snapshots they give.
 
+use postern_signer::batch::Backend;
+
 use super::*;
 
 /// The least that can be written.
@@ -60,7 +62,16 @@ fn the_least_gets_the_documented_defaults() {
     let route = snapshot.routes.of("anywhere.example").expect("a default");
     assert_eq!(route.tls, NextHopTls::RequireVerified);
     assert_eq!(snapshot.queue, Queue::default());
+    assert_eq!(snapshot.signer, Signer::default());
     assert!(snapshot.filters.enabled);
+}
+
+#[test]
+fn cores_that_sign_are_left_out_of_all_cores() {
+    let folder = Folder::new();
+    let snapshot = good(&folder, &format!("{LEAST}\n[signer]\ncores = [1, 3]\n"));
+    assert_eq!(snapshot.server.cores, [0, 2]);
+    assert_eq!(snapshot.signer.cores, [1, 3]);
 }
 
 #[test]
@@ -116,6 +127,10 @@ fn everything_that_can_be_set_is_read() {
     assert_eq!(dkim.profile.selector().as_str(), "2026a");
     assert_eq!(dkim.body.as_str(), "simple");
     assert!(snapshot.dkim.of("sub.example.com").is_none());
+    assert_eq!(
+        snapshot.signer,
+        Signer { backend: Backend::Ring, cores: vec![1, 3], max_wait: Duration::from_millis(2) }
+    );
     assert_eq!(snapshot.filters.credit_card, CardAction::Report);
     assert_eq!(snapshot.filters.credit_card_count_min, 3);
 }

@@ -1,5 +1,12 @@
 //! The rules one by one, then everything together in simulated time.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for whoever reads a test's output, far below any limit"
+)]
+
 use super::*;
 
 const PASS_US: u64 = 510;
