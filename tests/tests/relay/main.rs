@@ -8,4 +8,5 @@ mod demo;
 mod lifecycle;
 mod memory;
 mod queue;
+mod signing;
 mod space;
