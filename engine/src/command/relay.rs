@@ -323,7 +323,7 @@ fn reload(file: &std::path::Path) -> Result<(Arc<Policy>, Vec<String>), String> 
 fn signing_options(snapshot: &Snapshot) -> SigningOptions {
     let signer = &snapshot.signer;
     SigningOptions {
-        signer: SignerOptions { backend: signer.backend, ..SignerOptions::default() },
+        signer: SignerOptions { backend: signer.backend, blinding: signer.blinding },
         cores: signer.cores.clone(),
         max_wait_us: u64::try_from(signer.max_wait.as_micros()).unwrap_or(u64::MAX),
     }

@@ -37,7 +37,7 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
             "shard {}{core}: io {}, signer {}, spool {}",
             shard.shard, shard.io, shard.signer, shard.spool
         );
-        print_signing(&shard.signing);
+        print_signing(&shard.signer, &shard.signing);
         let queued: Vec<_> =
             shard.queued.iter().map(|(lane, count)| format!("{lane} {count}")).collect();
         println!("  queued: {}", queued.join(", "));
@@ -54,7 +54,7 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_signing(signing: &SigningStatus) {
+fn print_signing(backend: &str, signing: &SigningStatus) {
     println!(
         "  signing {}: {} jobs, {} failed; {} signatures in {} passes, {}.{:02} a pass; {} faults",
         signing.place,
@@ -72,6 +72,9 @@ fn print_signing(signing: &SigningStatus) {
         .collect();
     if !waits.is_empty() {
         println!("  signature waits (p50 / p99): {}", waits.join(", "));
+    }
+    if !signing.is_memory_locked && backend != "ring" {
+        println!("  not all signing keys are kept from swap: raise RLIMIT_MEMLOCK (LimitMEMLOCK=)");
     }
     if let Some(backend) = &signing.quarantined {
         println!("  signer {backend} is out of use after faults: do not trust this machine");

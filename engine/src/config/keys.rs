@@ -98,7 +98,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "expires",
         ],
     ),
-    ("signer", &["backend", "cores", "max_wait"]),
+    ("signer", &["backend", "cores", "max_wait", "blinding"]),
     ("filters", &["enabled", "credit_card"]),
     ("filters.credit_card", &["action", "count_min"]),
 ];

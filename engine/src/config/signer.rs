@@ -17,11 +17,18 @@ pub struct Signer {
     pub cores: Vec<usize>,
     /// How long a bulk message may wait for a fuller pass under load; zero switches that off.
     pub max_wait: Duration,
+    /// Whether a batched backend blinds what it raises to secret powers.
+    pub blinding: bool,
 }
 
 impl Default for Signer {
     fn default() -> Self {
-        Self { backend: Backend::Auto, cores: Vec::new(), max_wait: Duration::from_millis(1) }
+        Self {
+            backend: Backend::Auto,
+            cores: Vec::new(),
+            max_wait: Duration::from_millis(1),
+            blinding: true,
+        }
     }
 }
 
@@ -37,6 +44,7 @@ impl Signer {
             max_wait: section
                 .duration("max_wait", Duration::ZERO..=longest)
                 .unwrap_or(default.max_wait),
+            blinding: section.flag("blinding", default.blinding),
         }
     }
 

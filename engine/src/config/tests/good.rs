@@ -129,7 +129,12 @@ fn everything_that_can_be_set_is_read() {
     assert!(snapshot.dkim.of("sub.example.com").is_none());
     assert_eq!(
         snapshot.signer,
-        Signer { backend: Backend::Ring, cores: vec![1, 3], max_wait: Duration::from_millis(2) }
+        Signer {
+            backend: Backend::Ring,
+            cores: vec![1, 3],
+            max_wait: Duration::from_millis(2),
+            blinding: false,
+        }
     );
     assert_eq!(snapshot.filters.credit_card, CardAction::Report);
     assert_eq!(snapshot.filters.credit_card_count_min, 3);
