@@ -1,4 +1,12 @@
-//! The DNS record of a key (RFC 6376 3.6.1), as text.
+//! The DNS record of a key (RFC 6376 3.6.1): as text, read, and compared with what it should be.
+//!
+//! Asking a server is the caller's: it hands in the strings of the TXT records that it was given.
+
+mod compare;
+mod record;
+
+pub use compare::{Comparison, Difference, Expected, Split, Txt, compare};
+pub use record::{KeyAlgorithm, Record, RecordFault};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,15 +47,26 @@ pub fn zone_line(name: &str, ttl_s: u32, text: &str) -> String {
         return line + " \"" + text + "\"";
     }
     line.push_str(" (");
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (string, after) = rest.split_at(rest.len().min(STRING_BYTES_MAX));
+    for string in split(text) {
         line.push_str(" \"");
         line.push_str(string);
         line.push('"');
-        rest = after;
     }
     line + " )"
+}
+
+/// Cuts a text into the strings of its TXT record, each of at most 255 octets (RFC 1035 3.3); an
+/// empty text is one empty string.
+///
+/// `text` is one that this module made: ASCII.
+pub fn split(text: &str) -> impl Iterator<Item = &str> {
+    debug_assert!(text.is_ascii());
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let (string, after) = rest?.split_at(rest?.len().min(STRING_BYTES_MAX));
+        rest = (!after.is_empty()).then_some(after);
+        Some(string)
+    })
 }
 
 /// RFC 1035 3.3: one length octet.
