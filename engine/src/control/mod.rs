@@ -3,6 +3,7 @@
 //! It asks the shards by channel and never touches what they own.
 
 pub mod client;
+pub mod dns;
 mod runtime;
 pub mod socket;
 
