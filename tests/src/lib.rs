@@ -7,6 +7,7 @@
 pub mod address;
 pub mod binary;
 pub mod client;
+pub mod dns;
 pub mod ledger;
 pub mod message;
 pub mod mount;

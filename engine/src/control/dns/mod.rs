@@ -23,6 +23,8 @@ mod tsig;
 mod update;
 mod zone;
 
+#[cfg(test)]
+mod tests;
 
 pub use look::{LookOptions, Looker, system_resolvers};
 pub use sighting::{Look, Role, Server, ServerSighting, Sighting};

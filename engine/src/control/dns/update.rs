@@ -103,13 +103,21 @@ pub enum UpdateError {
 #[derive(Clone)]
 pub struct Updater {
     options: UpdateOptions,
+    clock_off_s: i64,
 }
 
 impl Updater {
     /// Makes one; nothing is asked yet.
     #[must_use]
     pub fn new(options: UpdateOptions) -> Self {
-        Self { options }
+        Self { options, clock_off_s: 0 }
+    }
+
+    /// Signs as a host does whose clock is off by this many seconds: a rehearsal of that fault.
+    #[must_use]
+    pub fn with_clock_off_s(mut self, seconds: i64) -> Self {
+        self.clock_off_s = seconds;
+        self
     }
 
     /// Makes one change at a name, with this time to live in seconds.
@@ -189,7 +197,8 @@ impl Updater {
     async fn send(&self, mut update: Message) -> Result<(), UpdateError> {
         let id = update.metadata.id;
         let signer = self.options.key.signer();
-        let verifier = update.finalize(signer, now_s()).map_err(|_| UpdateError::Garbled)?;
+        let now_s = now_s().saturating_add_signed(self.clock_off_s);
+        let verifier = update.finalize(signer, now_s).map_err(|_| UpdateError::Garbled)?;
         let mut verifier = verifier.ok_or(UpdateError::Garbled)?;
         let wire = update.to_vec().map_err(|_| UpdateError::Garbled)?;
         let answer = exchange_tcp(self.options.server, &wire, self.options.timeout).await?;
