@@ -1,4 +1,6 @@
-//! `postern keys`: makes DKIM keys and the DNS records for them.
+//! `postern keys`: makes DKIM keys, and looks after their records in DNS.
+
+mod records;
 
 use std::path::Path;
 
@@ -7,6 +9,7 @@ use postern_signer::key::{Ed25519PrivateKey, OsRandom, RsaPrivateKey, SigningKey
 use postern_signer::name::{Selector, SigningDomain};
 use serde_json::{Value, json};
 
+use self::records::TTL_S;
 use super::files::create_private;
 use super::{Failure, GlobalOptions};
 use crate::config::canonical_domain;
@@ -37,6 +40,25 @@ pub enum Action {
         #[arg(long, value_enum, default_value = "rsa")]
         algorithm: Kind,
     },
+    /// See what DNS has for each key that the configuration signs with
+    Check(records::CheckArgs),
+    /// Print the records of the keys that the configuration signs with, as lines of a zone file
+    Export {
+        /// Only the keys of this signing domain
+        #[arg(value_name = "DOMAIN")]
+        domain: Option<String>,
+    },
+    /// Publish a key's record by dynamic update (RFC 2136, TSIG)
+    Publish(records::ChangeArgs),
+    /// Withdraw a key: leave its record with an empty p=, so that nothing it signed verifies any more
+    Withdraw {
+        /// Also while the configuration signs with it
+        #[arg(long)]
+        force: bool,
+        /// Which record
+        #[command(flatten)]
+        change: records::ChangeArgs,
+    },
 }
 
 /// What kind of key.
@@ -53,8 +75,19 @@ pub enum Kind {
 /// # Errors
 /// A name that DNS does not take, or a file that cannot be written.
 pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
-    let Action::New { domain, selector, out, algorithm } = &args.action;
-    let record = new_key(domain, selector, out, *algorithm)?;
+    match &args.action {
+        Action::New { domain, selector, out, algorithm } => {
+            new(new_key(domain, selector, out, *algorithm)?, out, options)
+        }
+        Action::Check(args) => records::check(args, options),
+        Action::Export { domain } => records::export(domain.as_deref(), options),
+        Action::Publish(args) => records::publish(args, options),
+        Action::Withdraw { force, change } => records::withdraw(change, *force, options),
+    }
+}
+
+/// Says what was made and what to do with it.
+fn new(record: Record, out: &Path, options: &GlobalOptions) -> Result<(), Failure> {
     if options.json {
         println!("{:#}", record.as_json(out));
         return Ok(());
@@ -120,6 +153,3 @@ pub(super) fn new_key(
 
 /// What every verifier takes, and what fits a DNS answer without fragments.
 const KEY_BITS: usize = 2_048;
-
-/// An hour: a mistake is soon put right.
-const TTL_S: u32 = 3_600;

@@ -3,6 +3,7 @@
 //! Of all kinds, this one calls a room of the relay directly: what a look says of each server is
 //! more than can be seen from outside.
 
+mod command;
 mod look;
 mod update;
 
