@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::ledger::wait_until;
 use crate::{address, tool};
 
 /// The zone that every BIND here has, and takes updates for.
@@ -116,8 +117,14 @@ impl Named {
     }
 
     /// Stops it where it stands (SIGSTOP): it is there and says nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it does not stop.
     pub fn pause(&self) {
         self.server.signal(Signal::STOP);
+        // The signal is sent, but each thread stops in its own time.
+        assert!(wait_until(10, || self.server.is_stopped()), "BIND does not stop");
     }
 
     /// Lets it go on.
@@ -196,6 +203,17 @@ impl Server {
     fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");
         tool::signal(child.id(), signal);
+    }
+
+    /// Whether every thread of it stands still.
+    fn is_stopped(&self) -> bool {
+        let id = self.child.as_ref().expect("it runs").id();
+        let threads = fs::read_dir(format!("/proc/{id}/task")).expect("it runs");
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // proc(5): the state follows the program's name in brackets.
+            stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        })
     }
 
     fn kill(&mut self) {

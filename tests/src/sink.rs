@@ -204,6 +204,11 @@ impl Sink {
         self.shared.kept().messages.clone()
     }
 
+    /// What arrived whole after the first `count`.
+    pub fn after(&self, count: usize) -> Vec<Received> {
+        self.shared.kept().messages.get(count..).unwrap_or_default().to_vec()
+    }
+
     /// How many messages arrived whole so far.
     pub fn count(&self) -> usize {
         self.shared.kept().messages.len()

@@ -5,6 +5,7 @@
 
 mod command;
 mod look;
+mod rotation;
 mod update;
 
 use std::time::Duration;
