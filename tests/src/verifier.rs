@@ -49,6 +49,17 @@ impl Verifier {
         }
     }
 
+    /// Verifies each signature of a message on its own: selector, and whether it is good, in the
+    /// order of the fields.
+    pub fn verify_each(&self, content: &[u8]) -> Vec<(String, bool)> {
+        let Some(message) = AuthenticatedMessage::parse(content) else { return Vec::new() };
+        let outputs = self.runtime.block_on(self.authenticator.verify_dkim(&message));
+        outputs
+            .iter()
+            .filter_map(|output| Some((selector_of(output)?, *output.result() == DkimResult::Pass)))
+            .collect()
+    }
+
     /// Verifies a message as it arrived.
     pub fn verify(&self, content: &[u8]) -> Verdict {
         let Some(message) = AuthenticatedMessage::parse(content) else {

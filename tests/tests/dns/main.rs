@@ -6,6 +6,7 @@
 mod command;
 mod look;
 mod rotation;
+mod several;
 mod update;
 
 use std::time::Duration;
