@@ -47,6 +47,9 @@ pub enum Action {
         /// Only the keys of this signing domain
         #[arg(value_name = "DOMAIN")]
         domain: Option<String>,
+        /// Write them to this file, in one step, for a zone to $INCLUDE
+        #[arg(long, value_name = "FILE")]
+        out: Option<std::path::PathBuf>,
     },
     /// Publish a key's record by dynamic update (RFC 2136, TSIG)
     Publish(records::ChangeArgs),
@@ -80,7 +83,9 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
             new(new_key(domain, selector, out, *algorithm)?, out, options)
         }
         Action::Check(args) => records::check(args, options),
-        Action::Export { domain } => records::export(domain.as_deref(), options),
+        Action::Export { domain, out } => {
+            records::export(domain.as_deref(), out.as_deref(), options)
+        }
         Action::Publish(args) => records::publish(args, options),
         Action::Withdraw { force, change } => records::withdraw(change, *force, options),
     }

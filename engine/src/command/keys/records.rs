@@ -3,7 +3,7 @@
 //! All three work on what the configuration signs with; none needs a running relay.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postern_signer::dns::{Expected, record_name, record_text, revoked_text, zone_line};
@@ -14,7 +14,7 @@ use super::super::{Failure, GlobalOptions, load};
 use crate::config::{Dkim, Snapshot, canonical_domain};
 use crate::control::dns::{
     Change, Done, Look, LookOptions, Looker, Role, Sighting, TsigAlgorithm, TsigKey, UpdateOptions,
-    Updater, system_resolvers,
+    Updater, system_resolvers, write_zone_file,
 };
 
 /// Which records to look at, and whom to ask.
@@ -69,7 +69,7 @@ pub struct ChangeArgs {
 /// A record is not as it should be at some server, or there is nothing to look at.
 pub(super) fn check(args: &CheckArgs, options: &GlobalOptions) -> Result<(), Failure> {
     let snapshot = snapshot(options)?;
-    let wanted = args.domain.as_deref().map(|domain| domain_of(domain)).transpose()?;
+    let wanted = args.domain.as_deref().map(domain_of).transpose()?;
     let keys: Vec<_> = signing_keys(&snapshot)
         .filter(|(dkim, _)| wanted.as_deref().is_none_or(|wanted| dkim.domain() == wanted))
         .collect();
@@ -107,11 +107,16 @@ pub(super) fn check(args: &CheckArgs, options: &GlobalOptions) -> Result<(), Fai
     }
 }
 
-/// Prints the record of every key that the configuration signs with, for a zone file.
+/// Prints the record of every key that the configuration signs with, or writes them to a file that a
+/// zone includes.
 ///
 /// # Errors
 /// There is nothing to print.
-pub(super) fn export(domain: Option<&str>, options: &GlobalOptions) -> Result<(), Failure> {
+pub(super) fn export(
+    domain: Option<&str>,
+    out: Option<&Path>,
+    options: &GlobalOptions,
+) -> Result<(), Failure> {
     let snapshot = snapshot(options)?;
     let wanted = domain.map(domain_of).transpose()?;
     let records: Vec<_> = signing_keys(&snapshot)
@@ -124,6 +129,12 @@ pub(super) fn export(domain: Option<&str>, options: &GlobalOptions) -> Result<()
     if records.is_empty() {
         return Err(Failure::problem("the configuration signs with no such key"));
     }
+    if let Some(path) = out {
+        let lines: Vec<_> =
+            records.iter().map(|(name, text)| zone_line(name, TTL_S, text)).collect();
+        write_zone_file(path, &lines)
+            .map_err(|error| Failure::problem(format!("{}: {error}", path.display())))?;
+    }
     if options.json {
         let records = records.iter().map(|(name, text)| {
             json!({
@@ -133,7 +144,7 @@ pub(super) fn export(domain: Option<&str>, options: &GlobalOptions) -> Result<()
             })
         });
         println!("{:#}", Value::from(records.collect::<Vec<_>>()));
-    } else {
+    } else if out.is_none() {
         records.iter().for_each(|(name, text)| println!("{}", zone_line(name, TTL_S, text)));
     }
     Ok(())

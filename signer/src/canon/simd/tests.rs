@@ -1,5 +1,7 @@
 //! Each tier against a reference written from the rule, and against the scalar twin.
 
+#![allow(clippy::print_stdout, reason = "tests say what they skip")]
+
 use proptest::prelude::*;
 
 use super::*;
