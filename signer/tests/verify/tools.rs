@@ -97,9 +97,11 @@ fn opendkim_verifies() {
     let Some(program) = find("opendkim") else { return skip("opendkim") };
     // Its test mode takes header fields apart as a milter would and puts them together with one
     // space after the colon, which simple header canonicalisation does not survive; a field of many
-    // KiB it folds anew.
-    let survives = |message: &Message, pair: Pair| {
-        !["folded", "huge-field"].contains(&message.name) || pair.0 == Canonicalization::Relaxed
+    // KiB it folds anew; and it takes a body of one unended line for part of the header.
+    let survives = |message: &Message, pair: Pair| match message.name {
+        "folded" | "huge-field" => pair.0 == Canonicalization::Relaxed,
+        "no-final-line-end" => false,
+        _ => true,
     };
     // Debian's is built without Ed25519, and takes no notice of such signatures beside RSA's.
     for signers in [RSA, BOTH] {
