@@ -83,8 +83,8 @@ impl Dispatch {
     }
 
     /// Forgets matching messages for good, the deliveries that do not match included. Returns how
-    /// many messages.
-    pub fn discard(&self, filter: &Filter) -> usize {
+    /// many messages, once no crash can bring them back.
+    pub async fn discard(&self, filter: &Filter) -> usize {
         let mut ids: Vec<_> =
             self.matching(filter, usize::MAX).iter().map(|view| view.message).collect();
         ids.sort_unstable();
@@ -93,8 +93,12 @@ impl Dispatch {
             let id = MessageId::from_u128(key.0);
             self.queue.borrow_mut().drop_message(key);
             self.messages.borrow_mut().remove(&id);
-            self.spool.settle(id);
             self.log.notice(Level::Warn, format!("message {id} dropped by the operator"));
+        }
+        let ids: Vec<_> = ids.into_iter().map(|key| MessageId::from_u128(key.0)).collect();
+        if let Err(error) = self.spool.settle_all_durable(&ids).await {
+            let text = format!("dropped mail may come back after a crash: {error}");
+            self.log.notice(Level::Error, text);
         }
         ids.len()
     }

@@ -34,7 +34,12 @@ pub(super) fn carry_out(shard: &Rc<Shard>, order: Order) {
             drop(answer.send(id.parse().ok().and_then(|id| shard.dispatch.show(id))));
         }
         Order::Retry(filter, answer) => drop(answer.send(shard.dispatch.retry(&filter))),
-        Order::Drop(filter, answer) => drop(answer.send(shard.dispatch.discard(&filter))),
+        Order::Drop(filter, answer) => {
+            let shard = Rc::clone(shard);
+            tokio::task::spawn_local(async move {
+                _ = answer.send(shard.dispatch.discard(&filter).await);
+            });
+        }
         Order::Configure(policy, answer) => {
             // The signer loads the new keys first; other orders are not held up by that.
             let shard = Rc::clone(shard);

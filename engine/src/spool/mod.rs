@@ -555,13 +555,35 @@ impl Spool {
     /// [`SpoolError::NotFound`]. On [`SpoolError::Full`] and [`SpoolError::Io`] the message is done in
     /// this process and the settle is still tried, but is not known to be durable.
     pub async fn settle_durable(&self, id: MessageId) -> Result<(), SpoolError> {
+        self.settle_all_durable(&[id]).await
+    }
+
+    /// As [`Self::settle_durable`] for several messages, which share their flushes.
+    ///
+    /// # Errors
+    /// The first of any of them; all are done in this process.
+    pub async fn settle_all_durable(&self, ids: &[MessageId]) -> Result<(), SpoolError> {
         let shared = &self.handle.shared;
-        shared.hot.borrow_mut().remove(id);
-        let ticket = shared.log.borrow_mut().settle(shared.now(), id, true);
-        let outcome = shared.outcome(ticket.ok_or(SpoolError::NotFound)?, None);
+        let mut outcomes = Vec::with_capacity(ids.len());
+        for &id in ids {
+            shared.hot.borrow_mut().remove(id);
+            let ticket = shared.log.borrow_mut().settle(shared.now(), id, true);
+            let ticket = ticket.ok_or(SpoolError::NotFound);
+            outcomes.push(ticket.map(|ticket| shared.outcome(ticket, None)));
+        }
         shared.wake();
-        outcome.await.map_err(|_| SpoolError::Closed)??;
-        Ok(())
+        let mut first = Ok(());
+        for outcome in outcomes {
+            let result = match outcome {
+                Ok(outcome) => match outcome.await {
+                    Ok(outcome) => outcome.map(drop).map_err(SpoolError::from),
+                    Err(_gone) => Err(SpoolError::Closed),
+                },
+                Err(error) => Err(error),
+            };
+            first = first.and(result);
+        }
+        first
     }
 
     /// Whether mail should be taken now. Cheap: ask before every message.
