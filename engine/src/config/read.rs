@@ -96,19 +96,14 @@ impl<'a> Context<'a> {
 
     /// Reads a small file, or says why it cannot.
     pub(super) fn try_read_file(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-        read_bounded(path)
+        read_bounded(path).map_err(|reason| format!("cannot read {}: {reason}", path.display()))
     }
 
     /// Reads a small file that the configuration names at `span`.
     pub(super) fn read_file(&self, path: &Path, span: &Span) -> Option<Zeroizing<Vec<u8>>> {
-        match read_bounded(path) {
-            Ok(content) => Some(content),
-            Err(reason) => {
-                let message = format!("cannot read {}: {reason}", path.display());
-                self.push(Diagnostic::error(span.clone(), message));
-                None
-            }
-        }
+        self.try_read_file(path)
+            .map_err(|problem| self.push(Diagnostic::error(span.clone(), problem)))
+            .ok()
     }
 }
 
