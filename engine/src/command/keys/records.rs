@@ -69,13 +69,7 @@ pub struct ChangeArgs {
 /// A record is not as it should be at some server, or there is nothing to look at.
 pub(super) fn check(args: &CheckArgs, options: &GlobalOptions) -> Result<(), Failure> {
     let snapshot = snapshot(options)?;
-    let wanted = args.domain.as_deref().map(domain_of).transpose()?;
-    let keys: Vec<_> = signing_keys(&snapshot)
-        .filter(|(dkim, _)| wanted.as_deref().is_none_or(|wanted| dkim.domain() == wanted))
-        .collect();
-    if keys.is_empty() {
-        return Err(Failure::problem("the configuration signs with no such key"));
-    }
+    let keys = wanted_keys(&snapshot, args.domain.as_deref())?;
     let resolvers = match &*args.resolver {
         [] => system_resolvers().map_err(Failure::problem)?,
         given => given.to_vec(),
@@ -118,17 +112,13 @@ pub(super) fn export(
     options: &GlobalOptions,
 ) -> Result<(), Failure> {
     let snapshot = snapshot(options)?;
-    let wanted = domain.map(domain_of).transpose()?;
-    let records: Vec<_> = signing_keys(&snapshot)
-        .filter(|(dkim, _)| wanted.as_deref().is_none_or(|wanted| dkim.domain() == wanted))
+    let records: Vec<_> = wanted_keys(&snapshot, domain)?
+        .into_iter()
         .map(|(dkim, key)| {
             let name = record_name(dkim.profile.selector(), dkim.profile.domain());
             (name, record_text(&key.public()))
         })
         .collect();
-    if records.is_empty() {
-        return Err(Failure::problem("the configuration signs with no such key"));
-    }
     if let Some(path) = out {
         let lines: Vec<_> =
             records.iter().map(|(name, text)| zone_line(name, TTL_S, text)).collect();
@@ -258,6 +248,21 @@ fn snapshot(options: &GlobalOptions) -> Result<std::sync::Arc<Snapshot>, Failure
 /// Entries that have a key.
 fn signing_keys(snapshot: &Snapshot) -> impl Iterator<Item = (&Dkim, &SigningKey)> {
     snapshot.dkim.all().iter().filter_map(|dkim| Some((&**dkim, dkim.key.as_deref()?)))
+}
+
+/// Those of one signing domain, or all; at least one.
+fn wanted_keys<'a>(
+    snapshot: &'a Snapshot,
+    domain: Option<&str>,
+) -> Result<Vec<(&'a Dkim, &'a SigningKey)>, Failure> {
+    let wanted = domain.map(domain_of).transpose()?;
+    let keys: Vec<_> = signing_keys(snapshot)
+        .filter(|(dkim, _)| wanted.as_deref().is_none_or(|wanted| dkim.domain() == wanted))
+        .collect();
+    if keys.is_empty() {
+        return Err(Failure::problem("the configuration signs with no such key"));
+    }
+    Ok(keys)
 }
 
 fn domain_of(text: &str) -> Result<String, Failure> {
