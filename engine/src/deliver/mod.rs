@@ -100,8 +100,8 @@ pub trait DeliveryCounters {
     fn deferred(&self);
     /// One recipient failed for good.
     fn failed(&self);
-    /// A signature was made.
-    fn signed(&self);
+    /// So many signatures were made.
+    fn signed(&self, signatures: usize);
     /// An outbound session was opened, or could not be.
     fn opened(&self, is_open: bool);
 }
@@ -449,9 +449,7 @@ impl Dispatch {
 /// again: everything acknowledged is on disk.
 async fn must_not_panic(scheduler: JoinHandle<()>, log: Log) {
     if scheduler.await.is_err_and(|error| error.is_panic()) {
-        log.notice(Level::Error, "the delivery scheduler panicked, which is a bug; ending");
-        tokio::time::sleep(LAST_WORDS).await;
-        std::process::abort();
+        log.last_words("the delivery scheduler panicked, which is a bug; ending");
     }
 }
 
@@ -470,6 +468,4 @@ const DELIVERIES_MAX: usize = 1_000_000;
 const RECIPIENTS_MAX: usize = 100;
 /// Destinations that are staffed in one turn; the others follow when the loop comes round.
 const STAFFED_MAX: usize = 256;
-/// For the log to be written before the end.
-const LAST_WORDS: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_secs(60);

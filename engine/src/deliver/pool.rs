@@ -256,7 +256,7 @@ impl Dispatch {
         };
         let mut content = Vec::with_capacity(stored.len() + 3);
         if signatures > 0 {
-            (0..signatures).for_each(|_| self.counters.signed());
+            self.counters.signed(signatures);
             content.push(Bytes::from(fields));
         }
         content.push(Bytes::copy_from_slice(meta.trace.as_bytes()));

@@ -57,7 +57,7 @@ impl DeliveryCounters for PanicsOnce {
     fn relayed(&self, _: u64) {}
     fn deferred(&self) {}
     fn failed(&self) {}
-    fn signed(&self) {}
+    fn signed(&self, _: usize) {}
     fn opened(&self, _: bool) {
         self.opened.set(self.opened.get() + 1);
         assert!(self.opened.get() > 1, "the panic that this test is about");

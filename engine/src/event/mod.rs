@@ -211,6 +211,14 @@ impl Log {
         self.record(Event::Notice { level, text: text.into() });
     }
 
+    /// Says why the process cannot go on, lets that be written, and ends it: to be started again is
+    /// better than to run without a part that must not fail, and everything acknowledged is on disk.
+    pub fn last_words(&self, text: &str) -> ! {
+        self.notice(Level::Error, text);
+        std::thread::park_timeout(LAST_WORDS);
+        std::process::abort();
+    }
+
     /// Opens the log file again, after it was moved away by a log rotation.
     pub fn reopen(&self) {
         if self.sender.try_send(Message::Reopen).is_err() {
@@ -310,6 +318,9 @@ fn open(target: &Target) -> io::Result<Box<dyn Write + Send>> {
 
 /// How long a line may wait to be written, and how seldom the writer wakes.
 const REST: Duration = Duration::from_millis(5);
+
+/// For the log to be written before the end.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Records that may wait for the writer: about 16 MiB at worst.
 const PENDING_MAX: usize = 65_536;

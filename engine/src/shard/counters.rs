@@ -82,8 +82,8 @@ impl DeliveryCounters for Counters {
         add(&self.recipients_failed, 1);
     }
 
-    fn signed(&self) {
-        add(&self.signatures_made, 1);
+    fn signed(&self, signatures: usize) {
+        add(&self.signatures_made, signatures as u64);
     }
 
     fn opened(&self, is_open: bool) {
