@@ -5,4 +5,6 @@
 
 mod cavp;
 mod many;
+#[path = "../common/skip.rs"]
+mod skip;
 mod wycheproof;

@@ -12,4 +12,6 @@
 
 mod corpus;
 mod mail_auth_verifier;
+#[path = "../common/skip.rs"]
+mod skip;
 mod tools;

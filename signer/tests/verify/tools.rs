@@ -1,7 +1,6 @@
 //! dkimpy, OpenDKIM and Perl's Mail::DKIM, over files.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -11,6 +10,7 @@ use tempfile::TempDir;
 use crate::corpus::{
     BOTH, ED25519, Message, PAIRS, Pair, RSA, Signers, messages, records, sign, spoil,
 };
+use crate::skip::skip;
 
 /// Prints the name of each file all of whose signatures verify. Records: name, text, name, text.
 const DKIMPY: &str = "
@@ -177,13 +177,4 @@ fn find(name: &str) -> Option<PathBuf> {
 
 fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
-}
-
-/// Says so past the capture of passing tests' output.
-fn skip(name: &str) {
-    let required = std::env::var("POSTERN_REQUIRE").unwrap_or_default();
-    let is_required = required.split([',', ' ']).any(|word| word == "all" || word == name);
-    assert!(!is_required, "{name} is required here and absent");
-    let line = format!("skipped: {name} absent\n");
-    std::io::stderr().write_all(line.as_bytes()).expect("stderr is open");
 }
