@@ -56,6 +56,7 @@
 
 pub mod batch;
 pub mod canon;
+mod digest;
 pub mod dns;
 pub mod fuzz;
 pub mod header;

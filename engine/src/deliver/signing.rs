@@ -63,13 +63,13 @@ impl SigningKeys {
     /// [`KeyError`] when the backend cannot use a key of this kind.
     pub async fn load(&self, signer: &SigningService) -> Result<KeySet, KeyError> {
         let rsa = self.keys.all().iter().filter_map(|dkim| match dkim.key.as_deref()? {
-            SigningKey::Rsa(key) => Some((KeyId::of(key.public()), Arc::new(key.clone()))),
+            SigningKey::Rsa(key) => Some((key.id(), Arc::new(key.clone()))),
             SigningKey::Ed25519(_) => None,
         });
         signer.load(rsa.collect()).await.map_err(|KeyRefusal { key, cause }| {
             let all = self.keys.all().iter();
             let domains = all.filter(|dkim| match dkim.key.as_deref() {
-                Some(SigningKey::Rsa(own)) => KeyId::of(own.public()) == key,
+                Some(SigningKey::Rsa(own)) => own.id() == key,
                 _ => false,
             });
             let domain = domains.map(|dkim| dkim.domain().to_owned()).next().unwrap_or_default();
@@ -179,7 +179,7 @@ fn prepare<'a>(
     let mut prepared = Vec::with_capacity(entries.len());
     for dkim in entries {
         let key = match dkim.key.as_deref() {
-            Some(SigningKey::Rsa(key)) => PreparedKey::Rsa(KeyId::of(key.public())),
+            Some(SigningKey::Rsa(key)) => PreparedKey::Rsa(key.id()),
             Some(SigningKey::Ed25519(key)) => PreparedKey::Ed25519(key),
             None => continue,
         };

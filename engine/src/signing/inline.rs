@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_signer::batch::policy::{BatchPolicy, Class, Next, Picked};
-use postern_signer::batch::{BatchSigner, Job, KeyId, Stats, Ticket};
+use postern_signer::batch::{BatchSigner, KeyId, OwnedInput, Stats};
 use postern_signer::key::RsaPrivateKey;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::keys::Keyed;
-use super::{Desk, KeyRefusal, OwnedInput, Request, micros, policy};
+use super::{Desk, KeyRefusal, Request, micros, policy};
 
 /// See the module.
 pub(super) struct Inline {
@@ -40,7 +40,7 @@ impl Inline {
 
     /// Takes a job that has a place.
     pub(super) fn hand_in(&self, number: usize, class: Class, key: KeyId, canonical: &[u8]) {
-        let input = OwnedInput::new(canonical, self.keyed.borrow().signer.takes_digests());
+        let input = OwnedInput::of_canonical(canonical, self.keyed.borrow().signer.takes_digests());
         let at_us = self.now_us();
         let request = Request { number, class, at_us, key, input };
         let taken = self.policy.borrow_mut().arrive(at_us, class, request);
@@ -81,7 +81,9 @@ impl Inline {
     }
 
     async fn pass(&self, desk: &Desk, picked: &mut Vec<Picked<Request>>) {
-        self.keyed.borrow_mut().signer.begin(&jobs(picked));
+        let jobs: Vec<_> = picked.iter().map(|picked| picked.job.job()).collect();
+        self.keyed.borrow_mut().signer.begin(&jobs);
+        drop(jobs);
         let mut done = Vec::with_capacity(picked.len());
         while !self.keyed.borrow_mut().signer.step(&mut done) {
             yield_now().await;
@@ -104,16 +106,4 @@ impl Inline {
     fn now_us(&self) -> u64 {
         micros(self.began.elapsed())
     }
-}
-
-/// What a backend is handed. Results come in the order of jobs, so the ticket says nothing.
-fn jobs(picked: &[Picked<Request>]) -> Vec<Job<'_>> {
-    picked
-        .iter()
-        .map(|Picked { job, .. }| Job {
-            ticket: Ticket(0),
-            key: job.key,
-            input: job.input.as_input(),
-        })
-        .collect()
 }

@@ -44,7 +44,8 @@ use std::time::{Duration, Instant};
 
 use postern_signer::batch::policy::{BatchPolicy, Class, PolicyOptions};
 use postern_signer::batch::{
-    self, BackendRefused, BatchSigner, Input, KeyId, SignFault, Signature, SignerOptions, Stats,
+    self, BackendRefused, BatchSigner, Job, KeyId, OwnedInput, SignFault, Signature, SignerOptions,
+    Stats, Ticket,
 };
 use postern_signer::key::{KeyRefused, RsaPrivateKey};
 use slab::Slab;
@@ -175,29 +176,14 @@ struct Request {
     /// Microseconds since the signer's start.
     at_us: u64,
     key: KeyId,
+    /// Of a message only this crosses to another thread.
     input: OwnedInput,
 }
 
-/// An [`Input`] that may travel. Of a message only these bytes cross to another thread.
-enum OwnedInput {
-    Canonical(Box<[u8]>),
-    Digest([u8; 32]),
-}
-
-impl OwnedInput {
-    fn new(canonical: &[u8], takes_digests: bool) -> Self {
-        if !takes_digests {
-            return Self::Canonical(canonical.into());
-        }
-        let digest = ring::digest::digest(&ring::digest::SHA256, canonical);
-        Self::Digest(digest.as_ref().try_into().expect("SHA-256 gives 32 bytes"))
-    }
-
-    fn as_input(&self) -> Input<'_> {
-        match self {
-            Self::Canonical(bytes) => Input::Canonical(bytes),
-            Self::Digest(digest) => Input::Digest(*digest),
-        }
+impl Request {
+    /// What a backend is handed. Results come in the order of jobs, so the ticket says nothing.
+    fn job(&self) -> Job<'_> {
+        Job { ticket: Ticket(0), key: self.key, input: self.input.as_input() }
     }
 }
 
@@ -307,9 +293,7 @@ impl SigningSeat {
         let log = log.clone();
         tokio::task::spawn_local(async move {
             if task.await.is_err_and(|error| error.is_panic()) {
-                log.notice(Level::Error, PANICKED);
-                tokio::time::sleep(LAST_WORDS).await;
-                std::process::abort();
+                log.last_words(PANICKED);
             }
         });
         SigningService { desk, way }
@@ -415,5 +399,3 @@ fn micros(duration: Duration) -> u64 {
 /// outbound sessions than that wait their turn here, with their leases.
 pub const PLACES: usize = 256;
 const PANICKED: &str = "the signer panicked, which is a bug; ending";
-/// For the log to be written before the end.
-const LAST_WORDS: Duration = Duration::from_millis(100);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::task::Poll;
 
-use postern_signer::batch::{Backend, Job, RingSigner, Signed, Ticket};
+use postern_signer::batch::{Backend, Input, RingSigner, Signed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::{LocalSet, spawn_local};
@@ -200,10 +200,10 @@ fn each_job_gets_its_own_signature_from_ring() {
 
 #[test]
 fn an_input_crosses_as_its_digest_where_the_backend_takes_that() {
-    let input = OwnedInput::new(b"abc", true);
+    let input = OwnedInput::of_canonical(b"abc", true);
     let Input::Digest(digest) = input.as_input() else { panic!("a digest") };
     assert_eq!(digest[..4], [0xba, 0x78, 0x16, 0xbf]);
-    assert!(matches!(OwnedInput::new(b"abc", false).as_input(), Input::Canonical(b"abc")));
+    assert!(matches!(OwnedInput::of_canonical(b"abc", false).as_input(), Input::Canonical(b"abc")));
 }
 
 /// Sessions that each wait for one signature at a time, as deliveries do.

@@ -20,16 +20,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use postern_signer::batch::policy::{BatchPolicy, Class, Next, Picked};
-use postern_signer::batch::{BatchSigner, Job, KeyId, SignFault, Signature, Stats, Ticket};
+use postern_signer::batch::{BatchSigner, KeyId, OwnedInput, SignFault, Signature, Stats};
 use postern_signer::key::RsaPrivateKey;
 use tokio::sync::{Notify, oneshot};
 
 use super::bell::Bell;
 use super::keys::Keyed;
-use super::{
-    Desk, KeyRefusal, LAST_WORDS, OwnedInput, PANICKED, PLACES, Request, SigningOptions, micros,
-    policy,
-};
+use super::{Desk, KeyRefusal, PANICKED, PLACES, Request, SigningOptions, micros, policy};
 use crate::event::{Level, Log};
 
 /// The threads of a relay. Dropping it ends them; what they had not signed is never signed, so the
@@ -130,9 +127,7 @@ pub(super) fn start(
 fn guarded(signing: Signing, core: Option<usize>, log: &Log) {
     pin(core, log);
     if catch_unwind(AssertUnwindSafe(|| signing.serve())).is_err() {
-        log.notice(Level::Error, PANICKED);
-        std::thread::park_timeout(LAST_WORDS);
-        std::process::abort();
+        log.last_words(PANICKED);
     }
 }
 
@@ -213,7 +208,7 @@ impl Port {
 
     /// Takes a job that has a place.
     pub(super) fn hand_in(&self, number: usize, class: Class, key: KeyId, canonical: &[u8]) {
-        let input = OwnedInput::new(canonical, self.common.takes_digests);
+        let input = OwnedInput::of_canonical(canonical, self.common.takes_digests);
         let request = Request { number, class, at_us: self.common.now_us(), key, input };
         let taken = self.line.requests.push(request);
         assert!(taken.is_ok(), "a job that has a place has room");
@@ -316,14 +311,7 @@ impl Signing {
     }
 
     fn pass(&mut self, picked: &mut Vec<Picked<(usize, Request)>>) {
-        let jobs: Vec<Job<'_>> = picked
-            .iter()
-            .map(|Picked { job: (_, request), .. }| Job {
-                ticket: Ticket(0),
-                key: request.key,
-                input: request.input.as_input(),
-            })
-            .collect();
+        let jobs: Vec<_> = picked.iter().map(|picked| picked.job.1.job()).collect();
         let mut done = Vec::with_capacity(jobs.len());
         self.keyed.signer.sign(&jobs, &mut done);
         drop(jobs);

@@ -15,6 +15,7 @@
 mod fips;
 mod guard;
 mod lanes;
+mod one_by_one;
 pub mod policy;
 mod ring;
 mod select;
@@ -24,6 +25,7 @@ mod tests;
 
 use std::fmt;
 
+use crate::digest::sha256;
 use crate::key::{KeyRefused, RsaPrivateKey, RsaPublicKey};
 
 pub use self::lanes::{ifma, portable};
@@ -37,9 +39,9 @@ pub struct KeyId(pub u64);
 impl KeyId {
     /// Returns the id that follows from the key itself: 64 bits of the SHA-256 of its modulus. A
     /// job that waits can then never be signed by a key that took another's place.
-    pub fn of(key: &RsaPublicKey) -> Self {
-        let hash = ::ring::digest::digest(&::ring::digest::SHA256, key.modulus());
-        let (first, _) = hash.as_ref().split_first_chunk().expect("a SHA-256 has 32 bytes");
+    pub(crate) fn of(key: &RsaPublicKey) -> Self {
+        let hash = sha256(key.modulus());
+        let (first, _) = hash.split_first_chunk().expect("a SHA-256 has 32 bytes");
         Self(u64::from_be_bytes(*first))
     }
 }
@@ -66,6 +68,39 @@ pub enum Input<'a> {
     Canonical(&'a [u8]),
     /// Their SHA-256 digest, for backends that [take it](BatchSigner::takes_digests).
     Digest([u8; 32]),
+}
+
+/// An [`Input`] of its own, which may wait and travel.
+#[derive(Clone, Debug)]
+pub enum OwnedInput {
+    /// As [`Input::Canonical`].
+    Canonical(Box<[u8]>),
+    /// As [`Input::Digest`].
+    Digest([u8; 32]),
+}
+
+impl OwnedInput {
+    /// Keeps canonical bytes: as their digest, where the backend takes it.
+    pub fn of_canonical(bytes: &[u8], takes_digests: bool) -> Self {
+        if takes_digests { Self::Digest(sha256(bytes)) } else { Self::Canonical(bytes.into()) }
+    }
+
+    /// Returns what a job is given.
+    pub fn as_input(&self) -> Input<'_> {
+        match self {
+            Self::Canonical(bytes) => Input::Canonical(bytes),
+            Self::Digest(digest) => Input::Digest(*digest),
+        }
+    }
+}
+
+impl From<Input<'_>> for OwnedInput {
+    fn from(input: Input<'_>) -> Self {
+        match input {
+            Input::Canonical(bytes) => Self::Canonical(bytes.into()),
+            Input::Digest(digest) => Self::Digest(digest),
+        }
+    }
 }
 
 /// The outcome of one job.

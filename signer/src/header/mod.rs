@@ -17,9 +17,9 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::digest;
 
 use crate::canon::{BodyHash, Canonicalization, FieldCanon};
+use crate::digest::sha256;
 use crate::key::Algorithm;
 use crate::name::{AgentIdentity, Selector, SigningDomain};
 
@@ -253,9 +253,7 @@ impl Unsigned {
     /// Returns the SHA-256 of [`Unsigned::input`]: what Ed25519 signs (RFC 8463 3), and what backends
     /// take that take digests.
     pub fn digest(&self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, &self.input).as_ref());
-        bytes
+        sha256(&self.input)
     }
 
     /// Returns the whole field with its final CRLF, to be put before the header section.

@@ -40,7 +40,10 @@ fn the_whole_field() {
         t=1790000000; h=from:from:to:cc:subject:subject:reply-to; \
         bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=";
     assert_eq!(String::from_utf8_lossy(unsigned.input()), input);
-    assert_eq!(unsigned.digest(), digest::digest(&digest::SHA256, input.as_bytes()).as_ref());
+    assert_eq!(
+        unsigned.digest(),
+        ring::digest::digest(&ring::digest::SHA256, input.as_bytes()).as_ref()
+    );
 }
 
 #[test]

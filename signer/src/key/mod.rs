@@ -28,6 +28,7 @@ use ring::signature::{
 pub use rsa::rand_core;
 use zeroize::Zeroizing;
 
+use crate::batch::KeyId;
 use crate::memory::SecretBytes;
 use der::{DerFault, Reader};
 pub use ed25519::{Ed25519PrivateKey, Ed25519PublicKey};
@@ -142,6 +143,7 @@ pub struct RsaPrivateKey {
     /// `RSAPrivateKey` (RFC 8017 A.1.2).
     pkcs1: Arc<SecretBytes>,
     public: RsaPublicKey,
+    id: KeyId,
 }
 
 /// The public half: what DNS publishes.
@@ -204,9 +206,14 @@ impl RsaPrivateKey {
         let public = read_public(bytes)?;
         public.check_size()?;
         let pkcs1 = SecretBytes::copy_of(bytes).ok_or(KeyRefused::Malformed)?;
-        let key = Self { pkcs1: Arc::new(pkcs1), public };
+        let key = Self { pkcs1: Arc::new(pkcs1), id: KeyId::of(&public), public };
         key.prove()?;
         Ok(key)
+    }
+
+    /// Returns the id that follows from the key: what a signer should know it by.
+    pub fn id(&self) -> KeyId {
+        self.id
     }
 
     /// Returns the public half.

@@ -53,7 +53,9 @@ impl Ifma {
 }
 
 impl Kernel for Ifma {
-    const NAME: &'static str = "ifma";
+    fn name(&self) -> &'static str {
+        "ifma"
+    }
 
     fn multiply(&self, value: &mut Wide, b: &Wide, by: &Moduli) {
         // SAFETY: `self` proves that the CPU has the instructions.

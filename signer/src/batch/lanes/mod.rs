@@ -156,7 +156,7 @@ struct Window<'a> {
 /// A kernel never reads memory at, nor branches on, anything that depends on an operand.
 trait Kernel: Send {
     /// For the log.
-    const NAME: &'static str;
+    fn name(&self) -> &'static str;
 
     /// `value = value b / R`, below `modulus (1 + 2^-12)`.
     fn multiply(&self, value: &mut Wide, b: &Wide, by: &Moduli);

@@ -12,7 +12,9 @@ pub(super) struct Portable;
 type Sums = [u64; LANES];
 
 impl Kernel for Portable {
-    const NAME: &'static str = "portable";
+    fn name(&self) -> &'static str {
+        "portable"
+    }
 
     fn multiply(&self, value: &mut Wide, b: &Wide, by: &Moduli) {
         let mut sums = [[0; LANES]; 2 * LIMBS];

@@ -18,7 +18,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::arena::Arena;
@@ -29,6 +28,7 @@ use super::scalar::{
 };
 use super::{Kernel, SLOTS, WINDOWS, Wide};
 use crate::batch::{BatchSigner, Input, Job, KeyId, SignFault, Signature, Signed, Stats, Ticket};
+use crate::digest::sha256;
 use crate::key::{KeyRefused, RsaPrivateKey};
 use crate::memory::Secret;
 
@@ -280,7 +280,7 @@ impl<K: Kernel> LanesSigner<K> {
 
 impl<K: Kernel> BatchSigner for LanesSigner<K> {
     fn name(&self) -> &'static str {
-        K::NAME
+        self.kernel.name()
     }
 
     fn lanes(&self) -> usize {
@@ -410,12 +410,6 @@ fn is_message(arena: &Arena, index: usize, key: &Prepared) -> bool {
         let of = |number: &Wide| from_digits(&number.lane(2 * index + half), &constants.prime);
         of(&arena.power) == of(&arena.base)
     })
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    hash
 }
 
 /// EMSA-PKCS1-v1_5 of a SHA-256 digest (RFC 8017 9.2) as a number of 2048 bits.

@@ -16,60 +16,11 @@ const KEY: &[u8] = include_bytes!("../../../tests/keys/rsa2048.pkcs8.pem");
 const OTHER_KEY: &[u8] = include_bytes!("../../../tests/keys/other2048.pkcs8.pem");
 
 /// Runs a check with each kernel that this CPU has.
-fn for_each_kernel(check: impl Fn(&dyn AnyKernel)) {
+fn for_each_kernel(check: impl Fn(&dyn Kernel)) {
     check(&portable::Portable);
     #[cfg(target_arch = "x86_64")]
     if let Some(kernel) = ifma::Ifma::new() {
         check(&kernel);
-    }
-}
-
-/// [`Kernel`] without its name, so that it can be a trait object.
-trait AnyKernel {
-    fn multiply(&self, value: &mut Wide, b: &Wide, by: &Moduli);
-    fn square(&self, value: &mut Wide, by: &Moduli);
-    fn read(&self, read: &mut Factor, table: &Table, window: Window<'_>);
-    fn square_four_times(
-        &self,
-        value: &mut Wide,
-        by: &Moduli,
-        table: &Table,
-        window: Window<'_>,
-        read: &mut Factor,
-    );
-    fn multiply_by(&self, value: &mut Wide, b: &Factor, by: &Moduli);
-    fn halve(&self, b: &mut Factor, by: &Moduli);
-    fn add(&self, value: &mut Wide, b: &Wide);
-}
-
-impl<K: Kernel> AnyKernel for K {
-    fn multiply(&self, value: &mut Wide, b: &Wide, by: &Moduli) {
-        Kernel::multiply(self, value, b, by);
-    }
-    fn square(&self, value: &mut Wide, by: &Moduli) {
-        Kernel::square(self, value, by);
-    }
-    fn read(&self, read: &mut Factor, table: &Table, window: Window<'_>) {
-        Kernel::read(self, read, table, window);
-    }
-    fn square_four_times(
-        &self,
-        value: &mut Wide,
-        by: &Moduli,
-        table: &Table,
-        window: Window<'_>,
-        read: &mut Factor,
-    ) {
-        Kernel::square_four_times(self, value, by, table, window, read);
-    }
-    fn multiply_by(&self, value: &mut Wide, b: &Factor, by: &Moduli) {
-        Kernel::multiply_by(self, value, b, by);
-    }
-    fn halve(&self, b: &mut Factor, by: &Moduli) {
-        Kernel::halve(self, b, by);
-    }
-    fn add(&self, value: &mut Wide, b: &Wide) {
-        Kernel::add(self, value, b);
     }
 }
 
@@ -252,10 +203,14 @@ proptest! {
 /// A signer with two keys; signs four messages of both.
 fn signer<K: Kernel>(kernel: K) -> LanesSigner<K> {
     let mut signer = LanesSigner::new(kernel, true);
+    load_both(&mut signer);
+    signer
+}
+
+fn load_both(signer: &mut dyn BatchSigner) {
     for (id, text) in [(1, KEY), (2, OTHER_KEY)] {
         signer.load(KeyId(id), &RsaPrivateKey::from_pem(text).expect("is good")).expect("is taken");
     }
-    signer
 }
 
 fn sign(signer: &mut dyn BatchSigner) -> Vec<Signed> {
@@ -271,17 +226,8 @@ fn sign(signer: &mut dyn BatchSigner) -> Vec<Signed> {
 
 fn by_ring() -> Vec<Signed> {
     let mut ring = RingSigner::new();
-    for (id, text) in [(1, KEY), (2, OTHER_KEY)] {
-        ring.load(KeyId(id), &RsaPrivateKey::from_pem(text).expect("is good")).expect("is taken");
-    }
-    let jobs = [1, 2, 1, 2].map(|key| Job {
-        ticket: Ticket(0),
-        key: KeyId(key),
-        input: Input::Canonical(b"one message"),
-    });
-    let mut done = Vec::new();
-    ring.sign(&jobs, &mut done);
-    done
+    load_both(&mut ring);
+    sign(&mut ring)
 }
 
 /// Compares with the right signatures: how many were refused. A wrong one fails the test.
