@@ -6,12 +6,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A signing domain (`d=`, the SDID): labels in ASCII, lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SigningDomain(Box<str>);
 
 /// A selector (`s=`): one or more labels in ASCII, lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Selector(Box<str>);
 
 /// An agent identity (`i=`, the AUID): `local@domain` or `@domain`.
@@ -67,6 +70,20 @@ impl FromStr for Selector {
     fn from_str(text: &str) -> Result<Self, NameRefused> {
         check_labels(text)?;
         Ok(Self(text.to_ascii_lowercase().into()))
+    }
+}
+
+impl TryFrom<String> for Selector {
+    type Error = NameRefused;
+
+    fn try_from(text: String) -> Result<Self, NameRefused> {
+        text.parse()
+    }
+}
+
+impl From<Selector> for String {
+    fn from(selector: Selector) -> Self {
+        selector.0.into()
     }
 }
 

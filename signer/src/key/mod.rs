@@ -1,4 +1,4 @@
-//! Signing keys, RSA and Ed25519: read from PEM, made, checked, written.
+//! Signing keys, RSA and Ed25519: read from PEM, made, checked, written, sealed; and their life.
 //!
 //! Invariants: an [`RsaPrivateKey`] exists only if its numbers belong together and it has signed a
 //! probe whose signature verified; it has 2048 to 4096 bits. Secret bytes lie in pages that are kept
@@ -13,7 +13,9 @@
 mod der;
 mod ed25519;
 mod generate;
+pub mod lifecycle;
 mod pem;
+pub mod store;
 
 #[cfg(test)]
 mod tests;
