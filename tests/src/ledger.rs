@@ -5,7 +5,7 @@
 //! holds no content.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -195,13 +195,24 @@ pub struct Load {
 impl Load {
     /// Starts `clients` of them, each pausing this long between messages.
     pub fn start(addr: SocketAddr, ledger: &Ledger, clients: usize, pause: Duration) -> Self {
+        Self::start_from(Ipv4Addr::LOCALHOST.into(), addr, ledger, clients, pause)
+    }
+
+    /// As [`Self::start`], from this address of the host.
+    pub fn start_from(
+        source: IpAddr,
+        addr: SocketAddr,
+        ledger: &Ledger,
+        clients: usize,
+        pause: Duration,
+    ) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let clients = (0..clients)
             .map(|_| {
                 let (ledger, is_over) = (ledger.clone(), Arc::clone(&is_over));
                 std::thread::spawn(move || {
                     while !is_over.load(Ordering::Relaxed) {
-                        run_session(addr, &ledger, &is_over, pause);
+                        run_session(source, addr, &ledger, &is_over, pause);
                         std::thread::sleep(Duration::from_millis(2));
                     }
                 })
@@ -225,8 +236,14 @@ impl Load {
 }
 
 /// One session: until the relay goes away, or the load is over.
-fn run_session(addr: SocketAddr, ledger: &Ledger, is_over: &AtomicBool, pause: Duration) {
-    let Ok(mut client) = Client::dial(addr) else { return };
+fn run_session(
+    source: IpAddr,
+    addr: SocketAddr,
+    ledger: &Ledger,
+    is_over: &AtomicBool,
+    pause: Duration,
+) {
+    let Ok(mut client) = Client::dial_from(source, addr) else { return };
     if !client.try_reply().is_ok_and(|reply| reply.code == 220) {
         return;
     }

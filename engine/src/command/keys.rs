@@ -1,5 +1,7 @@
-//! `postern keys`: makes DKIM keys, and looks after their records in DNS.
+//! `postern keys`: makes DKIM keys, looks after their records in DNS, and after those that the relay
+//! rotates by itself.
 
+mod managed;
 mod records;
 
 use std::path::Path;
@@ -25,6 +27,18 @@ pub struct Args {
 /// What to do about keys.
 #[derive(Debug, clap::Subcommand)]
 pub enum Action {
+    /// List the keys that the relay looks after: how far each is, and what it waits for
+    List {
+        /// Only the keys of this signing domain
+        #[arg(value_name = "DOMAIN")]
+        domain: Option<String>,
+    },
+    /// Rotate managed keys now, as soon as the next ones are proved in DNS
+    Rotate(managed::Which),
+    /// Sign with the standby keys at once, without asking DNS, and withdraw those before
+    Emergency(managed::EmergencyArgs),
+    /// Give up a managed key that has not signed yet, and have another made
+    Abandon(managed::AbandonArgs),
     /// Make a new key and print the DNS record for it
     New {
         /// The domain to sign for
@@ -82,6 +96,10 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
         Action::New { domain, selector, out, algorithm } => {
             new(new_key(domain, selector, out, *algorithm)?, out, options)
         }
+        Action::List { domain } => managed::list(domain.as_deref(), options),
+        Action::Rotate(which) => managed::rotate(which, options),
+        Action::Emergency(args) => managed::emergency(args, options),
+        Action::Abandon(args) => managed::abandon(args, options),
         Action::Check(args) => records::check(args, options),
         Action::Export { domain, out } => {
             records::export(domain.as_deref(), out.as_deref(), options)

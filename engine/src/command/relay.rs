@@ -20,6 +20,7 @@ use tokio::task::LocalSet;
 use crate::access::desk::{self, PasswordClerk};
 use crate::access::{self, Suspensions, Usage};
 use crate::config::{self, Snapshot};
+use crate::control::keys::{KeysError, StoredKeys};
 use crate::control::socket::ControlSocket;
 use crate::control::{Control, ControlOptions};
 use crate::event::{Format, Level, Log, LogOptions, LogWriter, Target};
@@ -37,6 +38,8 @@ pub enum RelayError {
     Policy(PolicyError),
     /// The file that says which applications are cut cannot be read.
     Suspensions(PathBuf, String),
+    /// Signing keys cannot be looked after.
+    Keys(KeysError),
     /// The signer cannot be used here.
     Signer(SigningRefused),
     /// A shard did not start.
@@ -55,6 +58,7 @@ impl fmt::Display for RelayError {
             Self::Suspensions(path, error) => {
                 write!(f, "{}: cannot tell which applications are cut: {error}", path.display())
             }
+            Self::Keys(error) => error.fmt(f),
             Self::Signer(error) => error.fmt(f),
             Self::Shard(index, error) => write!(f, "shard {index}: {error}"),
             Self::Control(path, error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -100,9 +104,12 @@ impl Relay {
         let state = snapshot.spool.state_directory();
         let suspensions = Suspensions::load(&state)
             .map_err(|error| RelayError::Suspensions(state, error.to_string()))?;
+        let keys = StoredKeys::open(snapshot).map_err(RelayError::Keys)?;
+        let policy = policy.with_managed(|name| keys.active(name));
         let parts = Parts {
             snapshot: Arc::clone(snapshot),
             policy: Arc::new(policy),
+            keys,
             suspensions: Arc::new(suspensions),
             usage: Usage::new(began),
             log: log.clone(),
@@ -185,6 +192,7 @@ impl Relay {
 struct Parts {
     snapshot: Arc<Snapshot>,
     policy: Arc<Policy>,
+    keys: StoredKeys,
     suspensions: Arc<Suspensions>,
     usage: Arc<Usage>,
     log: Log,
@@ -267,22 +275,23 @@ fn control(
             Ok(socket) => socket,
             Err(error) => return tell(Err(RelayError::Control(path, error))),
         };
+        let file = parts.snapshot.path.clone();
+        let options = ControlOptions {
+            shards: lines,
+            suspensions: parts.suspensions,
+            usage: parts.usage,
+            reload: Box::new(move || reload(&file)),
+            log: parts.log,
+        };
+        let control = match Control::new(options, parts.policy, parts.keys, began) {
+            Ok(control) => Rc::new(control),
+            Err(error) => return tell(Err(RelayError::Keys(error))),
+        };
         tell(Ok(()));
         tokio::task::spawn_local(clerk.serve());
-        let file = parts.snapshot.path.clone();
-        let control = Rc::new(Control::new(
-            ControlOptions {
-                shards: lines,
-                suspensions: parts.suspensions,
-                snapshot: parts.snapshot,
-                usage: parts.usage,
-                reload: Box::new(move || reload(&file)),
-                log: parts.log,
-            },
-            began,
-        ));
         tokio::select! {
             () = socket.serve(Rc::clone(&control)) => {}
+            () = control.follow_keys() => {}
             () = follow(&control, stops) => {}
         }
     });

@@ -1,9 +1,11 @@
 //! `postern status`: counters and health of a running relay.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Failure, GlobalOptions};
-use crate::order::{Answer, Request, SigningStatus};
+use crate::config::shown_duration;
+use crate::order::{Answer, KeyList, Request, SigningStatus};
 
 /// Arguments of `postern status`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +47,7 @@ pub fn execute(args: &Args, options: &GlobalOptions) -> Result<(), Failure> {
             print_counters(&shard.counters);
         }
     }
+    status.keys.iter().for_each(print_keys);
     for (app, reason) in &status.cut {
         println!("cut off: {app} ({reason})");
     }
@@ -78,6 +81,27 @@ fn print_signing(backend: &str, signing: &SigningStatus) {
     }
     if let Some(backend) = &signing.quarantined {
         println!("  signer {backend} is out of use after faults: do not trust this machine");
+    }
+}
+
+fn print_keys(line: &KeyList) {
+    let of_stage = |stage: &str| {
+        let keys = line.keys.iter().filter(|key| key.stage == stage);
+        let selectors: Vec<_> = keys.map(|key| key.selector.as_str()).collect();
+        if selectors.is_empty() { "none".to_owned() } else { selectors.join(", ") }
+    };
+    let due = line.due_in_s.map(|due_s| shown_duration(Duration::from_secs(due_s / 60 * 60)));
+    println!(
+        "keys of {} {}: {} signs, standby {}, next rotation in {}",
+        line.domain,
+        line.selector_prefix,
+        of_stage("active"),
+        of_stage("standby"),
+        due.as_deref().unwrap_or("-")
+    );
+    let troubles = line.keys.iter().filter_map(|key| Some((&key.selector, key.trouble.as_ref()?)));
+    for (selector, trouble) in troubles {
+        println!("  {selector} waits: {trouble}");
     }
 }
 

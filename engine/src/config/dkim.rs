@@ -16,6 +16,7 @@ use postern_signer::name::{AgentIdentity, Selector, SigningDomain};
 
 use super::address::canonical_domain;
 use super::diagnostic::Diagnostic;
+use super::managed::Managed;
 use super::read::{Section, Span, Text, seconds};
 use super::suggest::{nearest, one_of};
 
@@ -26,14 +27,24 @@ pub struct Dkim {
     pub profile: Profile,
     /// How the body is canonicalised.
     pub body: Canonicalization,
-    /// The private key; none where it cannot be used and `on_bad_key` says to go on.
+    /// The private key; none where it cannot be used and `on_bad_key` says to go on, and none of a
+    /// managed one until the relay has made it ([`DkimKeys::with_managed`]).
     pub key: Option<Arc<SigningKey>>,
-    /// Where it was read from.
-    pub key_file: PathBuf,
+    /// Where it comes from.
+    pub source: KeySource,
     /// The author domains it signs for.
     pub authors: Authors,
     /// The applications it signs for; empty for all.
     pub apps: Vec<String>,
+}
+
+/// Where a key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// This file.
+    File(PathBuf),
+    /// The relay makes it, and looks after it.
+    Managed(Managed),
 }
 
 /// Author domains.
@@ -78,13 +89,43 @@ impl Dkim {
         self.profile.domain().as_str()
     }
 
+    /// How its keys are looked after, where the relay does that.
+    #[must_use]
+    pub fn managed(&self) -> Option<&Managed> {
+        match &self.source {
+            KeySource::Managed(managed) => Some(managed),
+            KeySource::File(_) => None,
+        }
+    }
+
+    /// The name of its keys among all that the relay looks after.
+    #[must_use]
+    pub fn line_name(&self) -> Option<String> {
+        let managed = self.managed()?;
+        Some(format!("{} {}", self.domain(), managed.selector_prefix))
+    }
+
+    /// Where its records are, and what their names begin with.
+    fn record_zone(&self) -> Option<(&str, &str)> {
+        let managed = self.managed()?;
+        let zone = managed.record_domain.as_deref().unwrap_or(self.domain());
+        Some((zone, managed.selector_prefix.as_str()))
+    }
+
+    /// Whether it has a key, or will have one.
+    fn will_sign(&self) -> bool {
+        self.key.is_some() || self.managed().is_some()
+    }
+
     fn is_for_app(&self, app: &str) -> bool {
         self.apps.is_empty() || self.apps.iter().any(|own| own == app)
     }
 
-    /// Of several entries with one domain and one algorithm, the more special one signs.
+    /// Of several entries with one domain and one algorithm, the more special one signs; of two
+    /// that are as special, the managed one, once it has a key.
     fn replaces(&self, other: &Self) -> bool {
-        self.slot() == other.slot() && !self.apps.is_empty() && other.apps.is_empty()
+        let rank = |dkim: &Self| (!dkim.apps.is_empty(), dkim.managed().is_some());
+        self.slot() == other.slot() && rank(self) > rank(other)
     }
 
     fn slot(&self) -> (&str, Algorithm) {
@@ -95,6 +136,7 @@ impl Dkim {
     fn collides(&self, other: &Self) -> bool {
         let share_apps = self.apps.iter().any(|app| other.apps.contains(app));
         self.slot() == other.slot()
+            && self.managed().is_some() == other.managed().is_some()
             && self.authors.overlaps(&other.authors)
             && (share_apps || (self.apps.is_empty() && other.apps.is_empty()))
     }
@@ -125,7 +167,7 @@ pub enum Signers<'a> {
     /// These, in the order of their fields: RSA before Ed25519, since some verifiers stumble over a
     /// first signature that they do not know; the author's own domain before others.
     Entries(Vec<&'a Arc<Dkim>>),
-    /// Some are meant to, and none has a key that can be used: the message must wait.
+    /// Some are meant to, and the one that matters has no key that can be used: the message must wait.
     NoKey,
 }
 
@@ -161,6 +203,22 @@ impl DkimKeys {
         Self { all, by_author, for_others }
     }
 
+    /// The same entries, each managed one with the selector and key that sign for it now.
+    #[must_use]
+    pub fn with_managed(
+        &self,
+        active: impl Fn(&str) -> Option<(Selector, Arc<SigningKey>)>,
+    ) -> Self {
+        let with_key = |dkim: &Arc<Dkim>| {
+            let Some((selector, key)) = dkim.line_name().and_then(|name| active(&name)) else {
+                return Arc::clone(dkim);
+            };
+            let profile = dkim.profile.clone().with_selector(selector);
+            Arc::new(Dkim { profile, key: Some(key), ..Dkim::clone(dkim) })
+        };
+        Self { all: self.all.iter().map(with_key).collect(), ..self.clone() }
+    }
+
     /// The entries for an author's domain, in the order of their fields. O(1).
     fn for_author(&self, domain: &str) -> impl Iterator<Item = &Arc<Dkim>> {
         let indexes = self.by_author.get(domain).unwrap_or(&self.for_others);
@@ -175,10 +233,10 @@ impl DkimKeys {
         let usable: Vec<_> = meant.iter().copied().filter(|dkim| dkim.key.is_some()).collect();
         let is_replaced = |dkim: &Dkim| usable.iter().any(|other| other.replaces(dkim));
         let entries: Vec<_> = usable.iter().copied().filter(|dkim| !is_replaced(dkim)).collect();
-        match (meant.is_empty(), entries.is_empty()) {
+        match (meant.is_empty(), suffice(author_domain, &meant, &entries)) {
             (true, _) => Signers::Nobody,
-            (false, true) => Signers::NoKey,
-            (false, false) => Signers::Entries(entries),
+            (false, false) => Signers::NoKey,
+            (false, true) => Signers::Entries(entries),
         }
     }
 
@@ -203,6 +261,18 @@ impl DkimKeys {
     }
 }
 
+/// Whether a message may leave with fewer signatures than are meant for it. Another domain's does not
+/// stand in for the author's own, which DMARC wants; Ed25519, which some verifiers do not know, does not
+/// stand in for RSA.
+fn suffice(author_domain: &str, meant: &[&Arc<Dkim>], entries: &[&Arc<Dkim>]) -> bool {
+    let is_own = |dkim: &Dkim| dkim.profile.domain().covers(author_domain);
+    let has_own = meant.iter().any(|dkim| is_own(dkim));
+    let matters = |dkim: &&&Arc<Dkim>| !has_own || is_own(dkim);
+    let first =
+        |all: &[&Arc<Dkim>]| all.iter().filter(matters).map(|dkim| dkim.profile.algorithm()).min();
+    first(entries).is_some() && first(entries) <= first(meant)
+}
+
 /// An entry with the places of what other entries may contradict.
 struct Placed {
     dkim: Dkim,
@@ -213,12 +283,23 @@ struct Placed {
 /// Two entries must not sign as one, and what may sign one message hashes its body in one way.
 fn check_pair(section: &Section<'_>, placed: &Placed, other: &Placed) {
     let (dkim, earlier) = (&placed.dkim, &other.dkim);
-    if dkim.key.is_some() && earlier.key.is_some() && dkim.collides(earlier) {
+    if dkim.will_sign() && earlier.will_sign() && dkim.collides(earlier) {
         let message = format!("{} has a signing key of this kind already", dkim.profile.domain());
         section.context.push(
             Diagnostic::error(placed.domain.clone(), message)
                 .context(other.domain.clone(), "here")
                 .help("one key of a kind signs for a domain; give this entry other `apps` or `authors`, or change that one"),
+        );
+    }
+    if let (Some(own), Some(theirs)) = (dkim.record_zone(), earlier.record_zone())
+        && own == theirs
+    {
+        let (zone, prefix) = own;
+        let message = format!("two managed keys would be named {prefix}1._domainkey.{zone}");
+        section.context.push(
+            Diagnostic::error(placed.domain.clone(), message)
+                .context(other.domain.clone(), "the other one")
+                .help("give one of them another `selector_prefix`"),
         );
     }
     if dkim.body != earlier.body && dkim.authors.overlaps(&earlier.authors) {
@@ -233,8 +314,16 @@ fn check_pair(section: &Section<'_>, placed: &Placed, other: &Placed) {
 
 fn read_one(section: &Section<'_>, app_ids: &[&str]) -> Option<Placed> {
     let domain = read_domain(section);
-    let selector = read_selector(section);
-    let key = read_key(section);
+    let is_managed = section.flag("managed", false);
+    let named = match is_managed {
+        true => Managed::read(section).map(|managed| Named {
+            selector: managed.selector_prefix.clone(),
+            algorithm: Some(managed.algorithm),
+            key: None,
+            source: KeySource::Managed(managed),
+        }),
+        false => read_named(section),
+    };
     let (header, body) = section.choice("canonicalization", &CANONICALIZATIONS, RELAXED);
     let expires = section.duration("expires", seconds(3_600, 31_536_000));
     let fields = section.texts("headers").unwrap_or_default();
@@ -243,7 +332,8 @@ fn read_one(section: &Section<'_>, app_ids: &[&str]) -> Option<Placed> {
     let authors = read_authors(section);
     let (domain, span) = domain?;
     let authors = authors.unwrap_or_else(|| Authors::Domains(vec![domain.as_str().to_owned()]));
-    let mut profile = Profile::new(domain, selector?)
+    let named = named?;
+    let mut profile = Profile::new(domain, named.selector)
         .with_header_canonicalization(header)
         .with_validity_s(expires.and_then(|expires| u32::try_from(expires.as_secs()).ok()));
     for field in fields {
@@ -258,12 +348,37 @@ fn read_one(section: &Section<'_>, app_ids: &[&str]) -> Option<Placed> {
     if let Some(agent) = agent {
         profile = with_agent(section, profile, &agent);
     }
-    let (key, key_file) = key?;
-    if let Some(key) = &key {
-        profile = profile.with_algorithm(key.algorithm());
+    if let Some(algorithm) = named.algorithm {
+        profile = profile.with_algorithm(algorithm);
     }
-    let dkim = Dkim { profile, body, key: key.map(Arc::new), key_file, authors, apps };
+    let key = named.key.map(Arc::new);
+    let dkim = Dkim { profile, body, key, source: named.source, authors, apps };
     Some(Placed { dkim, domain: span, canonicalization: section.place("canonicalization") })
+}
+
+/// Selector and key of an entry.
+struct Named {
+    selector: Selector,
+    algorithm: Option<Algorithm>,
+    key: Option<SigningKey>,
+    source: KeySource,
+}
+
+/// Those of an entry that names its key's file.
+fn read_named(section: &Section<'_>) -> Option<Named> {
+    for key in ["algorithm", "selector_prefix", "selectors", "record_domain"] {
+        if section.has(key) {
+            let message = format!("`{key}` is only for keys that the relay looks after");
+            section.context.push(
+                Diagnostic::error(section.place(key), message)
+                    .help("with `managed = true` it makes, publishes and rotates them"),
+            );
+        }
+    }
+    let selector = read_selector(section);
+    let (key, key_file) = read_key(section)?;
+    let algorithm = key.as_ref().map(SigningKey::algorithm);
+    Some(Named { selector: selector?, algorithm, key, source: KeySource::File(key_file) })
 }
 
 fn read_domain(section: &Section<'_>) -> Option<(SigningDomain, Span)> {
@@ -352,7 +467,8 @@ fn with_agent(section: &Section<'_>, profile: Profile, text: &Text<'_>) -> Profi
 fn read_key(section: &Section<'_>) -> Option<(Option<SigningKey>, PathBuf)> {
     let is_demanded = section.choice("on_bad_key", &[("refuse", true), ("skip", false)], true);
     if !section.has("key_file") {
-        section.report_missing("key_file", "make a key with `postern keys new`");
+        let help = "make a key with `postern keys new`, or let the relay make and rotate them with `managed = true`";
+        section.report_missing("key_file", help);
     }
     let (path, span) = section.path("key_file")?;
     let key = section.context.try_read_file(&path).and_then(|pem| {

@@ -4,7 +4,13 @@
 /// Sections with their keys, in the order of the documentation. The first section is the file
 /// itself; `server.log` is the table `log` inside `[server]`.
 pub const KEYS: &[(&str, &[&str])] = &[
-    ("", &["server", "listener", "app", "spool", "queue", "route", "dkim", "signer", "filters"]),
+    (
+        "",
+        &[
+            "server", "listener", "app", "spool", "queue", "route", "dkim", "keys", "signer",
+            "filters",
+        ],
+    ),
     (
         "server",
         &[
@@ -96,8 +102,35 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "headers",
             "canonicalization",
             "expires",
+            "managed",
+            "algorithm",
+            "selector_prefix",
+            "selectors",
+            "record_domain",
         ],
     ),
+    (
+        "keys",
+        &[
+            "directory",
+            "key_file",
+            "rotate_every",
+            "jitter",
+            "standby_for",
+            "drain_for",
+            "emergency_drain_for",
+            "look_every",
+            "publish",
+            "zone_directory",
+            "update",
+            "ttl",
+            "resolvers",
+            "resolvers_min",
+            "authoritative",
+            "rehearsal_rate",
+        ],
+    ),
+    ("keys.update", &["server", "tsig_name", "tsig_secret_file", "tsig_algorithm"]),
     ("signer", &["backend", "cores", "max_wait", "blinding"]),
     ("filters", &["enabled", "credit_card"]),
     ("filters.credit_card", &["action", "count_min"]),

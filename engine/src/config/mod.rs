@@ -26,6 +26,7 @@ mod dkim;
 mod filters;
 mod keys;
 mod listener;
+mod managed;
 mod network;
 mod queue;
 mod read;
@@ -51,12 +52,13 @@ use self::read::{Context, Section};
 pub use self::address::{AddressPattern, AddressPatterns, canonical_domain, is_disguise};
 pub use self::app::{App, AppLimits, Lane};
 pub use self::diagnostic::{Diagnostic, Report, Severity};
-pub use self::dkim::{Authors, Dkim, DkimKeys, Signers};
+pub use self::dkim::{Authors, Dkim, DkimKeys, KeySource, Signers};
 pub use self::filters::{CardAction, Filters};
 pub use self::keys::KEYS;
 pub use self::listener::{
     BareNewlines, Listener, ListenerTimeouts, ListenerTls, SessionLimits, TlsFiles,
 };
+pub use self::managed::{Dns, Managed, ManagedKeys, Publish, UpdateServer};
 pub use self::network::Network;
 pub use self::queue::{PerLane, Queue, Retry};
 pub use self::registry::Registry;
@@ -65,6 +67,7 @@ pub use self::secret::{HashFault, PasswordHash, SealKey, Secret};
 pub use self::server::{IoChoice, Log, LogFormat, LogLevel, LogTarget, Server};
 pub use self::signer::Signer;
 pub use self::spool::Spool;
+pub use self::unit::{duration as parse_duration, shown_duration};
 
 /// Everything a relay is told, checked. Shared by all threads.
 pub struct Snapshot {
@@ -84,6 +87,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// `[[dkim]]`
     pub dkim: DkimKeys,
+    /// `[keys]`, where there is any: always where a `[[dkim]]` is managed.
+    pub keys: Option<ManagedKeys>,
     /// `[signer]`
     pub signer: Signer,
     /// `[filters]`
@@ -178,6 +183,12 @@ fn snapshot(path: &Path, root: &Section<'_>) -> Snapshot {
     let routes = Routes::read(&root.tables("route", "route"));
     let app_ids: Vec<_> = apps.iter().map(|placed| &*placed.app.id).collect();
     let dkim = DkimKeys::read(&root.tables("dkim", "dkim"), &app_ids);
+    let keys =
+        root.table("keys", "keys").and_then(|section| ManagedKeys::read(&section, &listeners));
+    if !root.has("keys") && dkim.all().iter().any(|dkim| dkim.managed().is_some()) {
+        let finding = Diagnostic::about_file("there is no [keys] section for the managed [[dkim]]");
+        root.context.push_missing(finding.help("it needs `directory` and `key_file` at least"));
+    }
     let signer = root.table("signer", "signer").map(|section| {
         let signer = Signer::read(&section);
         server.leave_to_signers(&signer.cores);
@@ -195,6 +206,7 @@ fn snapshot(path: &Path, root: &Section<'_>) -> Snapshot {
         queue,
         routes,
         dkim,
+        keys,
         signer: signer.unwrap_or_default(),
         filters,
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// Reads a duration: numbers with units, largest first, without spaces.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total_ms: u64 = 0;
     let mut unit_before = u64::MAX;
@@ -36,7 +37,8 @@ fn leading_number(text: &str) -> Option<(u64, &str)> {
 }
 
 /// A duration in the form that is read back, for messages.
-pub(super) fn shown_duration(duration: Duration) -> String {
+#[must_use]
+pub fn shown_duration(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if rest == 0 {
         return "0s".to_owned();

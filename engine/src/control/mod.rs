@@ -1,9 +1,12 @@
-//! The control runtime: local control socket, reload, password hashing, off the data threads.
+//! The control runtime: local control socket, reload, password hashing, signing keys, off the data
+//! threads.
 //!
 //! It asks the shards by channel and never touches what they own.
 
 pub mod client;
 pub mod dns;
+mod file;
+pub mod keys;
 mod runtime;
 pub mod socket;
 

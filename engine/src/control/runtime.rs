@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
+use super::keys::{KeyDriver, KeysError, Probe, StoredKeys};
 use super::socket::Operator;
 use crate::access::{Suspensions, Usage};
-use crate::config::Snapshot;
+use crate::config::{Dkim, Snapshot};
 use crate::event::{Event, Level, Log};
 use crate::order::{
-    Answer, CutCore, CutReport, Filter, Listed, Request, ShardStatus, Shown, Status,
+    Answer, CutCore, CutReport, Filter, KeyList, Listed, Request, ShardStatus, Shown, Status,
 };
 use crate::shard::order::{Order, ShardLine};
 use crate::shard::policy::Policy;
@@ -30,8 +31,6 @@ pub struct ControlOptions {
     pub shards: Vec<ShardLine>,
     /// The applications that are cut.
     pub suspensions: Arc<Suspensions>,
-    /// The configuration at start.
-    pub snapshot: Arc<Snapshot>,
     /// What the applications use of their budgets.
     pub usage: Arc<Usage>,
     /// How to read it again.
@@ -43,16 +42,35 @@ pub struct ControlOptions {
 /// The operator's counterpart in the relay.
 pub struct Control {
     options: ControlOptions,
-    snapshot: RefCell<Arc<Snapshot>>,
+    /// What the shards go by.
+    policy: RefCell<Arc<Policy>>,
+    /// Held while they are told: of two configurations the later one stays.
+    configuring: Mutex<()>,
+    keys: KeyDriver,
     started: Instant,
 }
 
 impl Control {
-    /// Takes over; `started` is when the relay started.
-    #[must_use]
-    pub fn new(options: ControlOptions, started: Instant) -> Self {
-        let snapshot = RefCell::new(Arc::clone(&options.snapshot));
-        Self { options, snapshot, started }
+    /// Takes over: the shards started with `policy`, the signing keys that the relay looks after are
+    /// `stored`, and `started` is when the relay was. Runs inside a `LocalSet`.
+    ///
+    /// # Errors
+    /// The signing keys cannot be looked after.
+    pub fn new(
+        options: ControlOptions,
+        policy: Arc<Policy>,
+        stored: StoredKeys,
+        started: Instant,
+    ) -> Result<Self, KeysError> {
+        let keys = KeyDriver::new(options.log.clone());
+        keys.configure(&policy.snapshot, stored)?;
+        keys.handed_out(probe(&policy));
+        let (policy, configuring) = (RefCell::new(policy), Mutex::new(()));
+        Ok(Self { options, policy, configuring, keys, started })
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.policy.borrow().snapshot)
     }
 
     /// Asks every shard at once and waits for all; a shard that is gone has no answer.
@@ -80,8 +98,12 @@ impl Control {
     /// # Errors
     /// The rendered configuration errors.
     pub async fn reload(&self) -> Result<Vec<String>, String> {
-        let outcome = (self.options.reload)();
-        let (policy, mut warnings) = match outcome {
+        let turn = self.configuring.lock().await;
+        let loaded = (self.options.reload)().and_then(|(policy, warnings)| {
+            let configured = self.keys.configure(&policy.snapshot, StoredKeys::default());
+            configured.map(|()| (policy, warnings)).map_err(|error| error.to_string())
+        });
+        let (policy, mut warnings) = match loaded {
             Ok(loaded) => loaded,
             Err(errors) => {
                 let text = format!("configuration not reloaded, the old one stays: {errors}");
@@ -89,16 +111,75 @@ impl Control {
                 return Err(errors);
             }
         };
-        warnings.extend(kept_until_restart(&self.snapshot.borrow(), &policy.snapshot));
-        self.ask_all(|done| Order::Configure(Arc::clone(&policy), done)).await;
+        warnings.extend(kept_until_restart(&self.snapshot(), &policy.snapshot));
         self.options.usage.retain(&policy.snapshot.access);
-        self.snapshot.replace(Arc::clone(&policy.snapshot));
+        self.hand_out(policy.with_managed(|name| self.keys.active(name))).await;
+        drop(turn);
         self.options.log.reopen();
         self.options.log.notice(Level::Info, "configuration and certificates reloaded");
         for warning in &warnings {
             self.options.log.notice(Level::Warn, warning.as_str());
         }
         Ok(warnings)
+    }
+
+    /// Has every shard go by a policy, and waits until all do.
+    async fn hand_out(&self, policy: Policy) {
+        let policy = Arc::new(policy);
+        // From before the first shard has it until after the last.
+        self.keys.handed_out(probe(&policy));
+        self.policy.replace(Arc::clone(&policy));
+        self.ask_all(|done| Order::Configure(Arc::clone(&policy), done)).await;
+    }
+
+    /// Has every shard sign with the keys that are active now.
+    async fn hand_out_keys(&self) {
+        let _turn = self.configuring.lock().await;
+        let policy = self.policy.borrow().with_managed(|name| self.keys.active(name));
+        self.hand_out(policy).await;
+    }
+
+    /// Hands every change of signing keys to the shards, for as long as the relay runs.
+    pub async fn follow_keys(&self) {
+        loop {
+            self.keys.changed().await;
+            self.hand_out_keys().await;
+        }
+    }
+
+    async fn order_about_keys(&self, request: Request) -> Answer {
+        let started = Instant::now();
+        let outcomes = match request {
+            Request::KeyRotate { domain, selector_prefix, actor } => {
+                let text = format!("keys of {domain}: rotation ordered by {actor}");
+                self.options.log.notice(Level::Info, text);
+                self.keys.rotate(&domain, selector_prefix.as_deref()).await
+            }
+            Request::KeyEmergency { domain, selector_prefix, drain_s, reason, actor } => {
+                let text = format!("keys of {domain}: emergency ordered by {actor}: {reason}");
+                self.options.log.notice(Level::Warn, text);
+                let prefix = selector_prefix.as_deref();
+                self.keys.emergency(&domain, prefix, drain_s).await
+            }
+            Request::KeyAbandon { domain, selector, actor } => {
+                let text = format!("key {selector} of {domain}: given up by {actor}");
+                self.options.log.notice(Level::Info, text);
+                match self.keys.abandon(&domain, &selector).await {
+                    Ok(outcome) => vec![outcome],
+                    Err(error) => return Answer::Refused { error },
+                }
+            }
+            _ => return Answer::Keys { lines: self.keys.list() },
+        };
+        if outcomes.is_empty() {
+            return Answer::Refused {
+                error:
+                    "the relay looks after no such keys; `postern keys list` shows those it does"
+                        .to_owned(),
+            };
+        }
+        self.hand_out_keys().await;
+        Answer::KeysDone { effect_us: micros(started), outcomes }
     }
 
     /// Tells every shard to finish what is in progress and stop.
@@ -116,7 +197,7 @@ impl Control {
     }
 
     async fn cut(&self, app: String, reason: String, actor: String) -> Answer {
-        let known = self.snapshot.borrow().access.app(&app).is_some();
+        let known = self.snapshot().access.app(&app).is_some();
         if !known && !self.options.suspensions.is_cut(&app) {
             return Answer::Refused { error: format!("there is no application \"{app}\"") };
         }
@@ -212,12 +293,15 @@ impl Control {
         for (name, value) in shards.iter().flat_map(|shard| &shard.counters) {
             *total.entry(name.clone()).or_default() += value;
         }
+        let keys = self.keys.list();
+        total.extend(key_counters(&keys, self.keys.failures()));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
             cut: self.options.suspensions.reasons(),
             total,
+            keys,
             shards,
         }
     }
@@ -262,6 +346,10 @@ impl Operator for Control {
                 let shares = self.ask_all(|share| Order::Drop(filter.clone(), share)).await;
                 Answer::Changed { count: shares.iter().map(|(_, count)| count).sum() }
             }
+            Request::KeyList {}
+            | Request::KeyRotate { .. }
+            | Request::KeyEmergency { .. }
+            | Request::KeyAbandon { .. } => self.order_about_keys(request).await,
             Request::Reload {} => match self.reload().await {
                 Ok(warnings) => Answer::Reloaded { warnings },
                 Err(error) => Answer::Refused { error },
@@ -270,11 +358,53 @@ impl Operator for Control {
     }
 }
 
+/// Tells which keys shards may sign with by a policy, for as long as one of them has it.
+fn probe(policy: &Arc<Policy>) -> Probe {
+    let keys = Arc::downgrade(&policy.keys);
+    Box::new(move |domain, selector| {
+        let keys = keys.upgrade()?;
+        let is_it = |dkim: &Arc<Dkim>| {
+            dkim.key.is_some() && dkim.domain() == domain && dkim.profile.selector() == selector
+        };
+        Some(keys.entries().all().iter().any(is_it))
+    })
+}
+
+/// What there is to watch about the keys that the relay looks after.
+fn key_counters(lines: &[KeyList], failures: u64) -> Vec<(String, u64)> {
+    if lines.is_empty() {
+        return Vec::new();
+    }
+    let count = |is_it: &dyn Fn(&KeyList) -> bool| lines.iter().filter(|line| is_it(line)).count();
+    let has = |line: &KeyList, stage: &str| line.keys.iter().any(|key| key.stage == stage);
+    let waits = |line: &KeyList| {
+        line.trouble.is_some() || line.keys.iter().any(|key| key.trouble.is_some())
+    };
+    let active = lines.iter().flat_map(|line| &line.keys).filter(|key| key.stage == "active");
+    let counters = [
+        ("keys_managed", lines.len()),
+        ("keys_without_active", count(&|line| !has(line, "active"))),
+        ("keys_without_standby", count(&|line| !has(line, "standby"))),
+        ("keys_overdue", count(&|line| line.due_in_s == Some(0))),
+        ("keys_waiting", count(&waits)),
+    ];
+    let counters = counters.map(|(name, value)| (name, value as u64));
+    let oldest = active.map(|key| key.in_stage_s).max().unwrap_or(0);
+    let others = [("keys_active_s_max", oldest), ("keys_failed_steps", failures)];
+    counters.into_iter().chain(others).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 /// Settings that were changed and take effect only at a start.
 fn kept_until_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
     let (was, is) = (&old.server, &new.server);
     let addresses = |snapshot: &Snapshot| -> Vec<_> {
         snapshot.listeners.iter().map(|listener| listener.address).collect()
+    };
+    // Where there was no [keys] before, all of it takes effect.
+    let of_keys = |snapshot: &Snapshot| {
+        let both = old.keys.is_some() && new.keys.is_some();
+        let keys = snapshot.keys.as_ref().filter(|_| both);
+        keys.map(|keys| (keys.directory.clone(), keys.rehearsal_rate)).unwrap_or_default()
     };
     let changes = [
         ("server.cores", was.cores != is.cores),
@@ -286,6 +416,8 @@ fn kept_until_restart(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         ("spool.directory", old.spool.directory != new.spool.directory),
         ("spool.segment", old.spool.segment_bytes != new.spool.segment_bytes),
         ("signer", old.signer != new.signer),
+        ("keys.directory", of_keys(old).0 != of_keys(new).0),
+        ("keys.rehearsal_rate", of_keys(old).1 != of_keys(new).1),
         ("listener.address", addresses(old) != addresses(new)),
     ];
     let changed = changes.into_iter().filter(|(_, has_changed)| *has_changed);

@@ -93,7 +93,7 @@ impl fmt::Display for SigningError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(error) => write!(f, "not signed: {error}"),
-            Self::NoKey => f.write_str("not signed: no key file of this domain can be used"),
+            Self::NoKey => f.write_str("not signed: no key of this domain can be used yet"),
             Self::Signer(error) => write!(f, "not signed: {error}"),
         }
     }

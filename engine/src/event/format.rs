@@ -51,6 +51,7 @@ fn name(event: &Event) -> &'static str {
         Event::Failed(_) => "failed",
         Event::Suspension { cut: true, .. } => "cut",
         Event::Suspension { cut: false, .. } => "restored",
+        Event::Key { .. } => "key",
         Event::Finding { .. } => "finding",
     }
 }
@@ -91,6 +92,12 @@ fn describe(event: &Event, line: &mut Line<'_>) {
             line.text("app", app);
             line.text("actor", actor);
             line.text("reason", reason);
+        }
+        Event::Key { domain, selector, what, text, .. } => {
+            line.text("domain", domain);
+            line.text("selector", selector);
+            line.text("stage", what);
+            line.text(if *what == "waits" { "reason" } else { "was" }, text);
         }
         Event::Finding { id, app, detector, part, count } => {
             line.text("id", id);

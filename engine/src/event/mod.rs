@@ -51,6 +51,9 @@ pub enum Event {
     Failed(Box<Attempt>),
     /// An application was cut off or restored.
     Suspension { app: Arc<str>, cut: bool, actor: Box<str>, reason: Box<str> },
+    /// A signing key that the relay looks after is at another stage, which is named, or `waits`;
+    /// `text` says at which it was, or what for.
+    Key { level: Level, domain: Box<str>, selector: Box<str>, what: &'static str, text: Box<str> },
     /// A finding of the filters that did not refuse the message.
     Finding { id: Box<str>, app: Arc<str>, detector: Box<str>, part: Box<str>, count: u32 },
 }
@@ -110,7 +113,7 @@ impl Event {
     /// The severity an event is filtered by.
     pub fn level(&self) -> Level {
         match self {
-            Self::Notice { level, .. } => *level,
+            Self::Notice { level, .. } | Self::Key { level, .. } => *level,
             Self::Failed(_) | Self::AuthRefused { .. } | Self::TlsFailed { .. } => Level::Warn,
             _ => Level::Info,
         }

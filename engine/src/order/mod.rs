@@ -27,6 +27,74 @@ pub enum Request {
     QueueDrop { filter: Filter },
     /// Read the configuration and the certificates again.
     Reload {},
+    /// List the signing keys that the relay looks after.
+    KeyList {},
+    /// Rotate the keys of a signing domain as soon as the next ones may sign.
+    KeyRotate { domain: String, selector_prefix: Option<String>, actor: String },
+    /// Sign with the standby keys of a signing domain at once, and withdraw those before.
+    KeyEmergency {
+        domain: String,
+        selector_prefix: Option<String>,
+        /// For how long mail that they signed may be under way; else as configured.
+        drain_s: Option<u64>,
+        reason: String,
+        actor: String,
+    },
+    /// Give up a key that has not signed yet.
+    KeyAbandon { domain: String, selector: String, actor: String },
+}
+
+/// The keys of one managed `[[dkim]]`. Times are in seconds, as the schedule sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyList {
+    /// Signing domain.
+    pub domain: String,
+    /// What its selectors begin with.
+    pub selector_prefix: String,
+    /// `rsa-sha256` or `ed25519-sha256`.
+    pub algorithm: String,
+    /// The applications it signs for; empty for all.
+    pub apps: Vec<String>,
+    /// Seconds until the active key should be followed by the next; none while nothing signs.
+    pub due_in_s: Option<u64>,
+    /// Why the next key cannot be made, where that is so.
+    pub trouble: Option<String>,
+    /// In the order they were made; the last destroyed ones among them.
+    pub keys: Vec<ListedKey>,
+}
+
+/// One key of a [`KeyList`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedKey {
+    /// Selector.
+    pub selector: String,
+    /// `generated`, `published`, `standby`, `active`, `draining`, `withdrawn` or `destroyed`.
+    pub stage: String,
+    /// Seconds since it was made.
+    pub age_s: u64,
+    /// Seconds at this stage.
+    pub in_stage_s: u64,
+    /// The stage that follows.
+    pub next: Option<String>,
+    /// What that waits for, where it does.
+    pub waits_for: Option<String>,
+    /// Why the last step failed, where it did.
+    pub trouble: Option<String>,
+    /// How often in a row.
+    pub failures: u32,
+    /// The name of its record, where it is kept.
+    pub record_name: String,
+    /// What the record should be; none for a destroyed key.
+    pub record_text: Option<String>,
+}
+
+/// What was done with the keys of one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyOutcome {
+    /// The line as it is now.
+    pub line: KeyList,
+    /// Why nothing was done, where that is so.
+    pub error: Option<String>,
 }
 
 /// Which queued messages are meant; an absent field matches all.
@@ -213,6 +281,8 @@ pub struct Status {
     pub cut: BTreeMap<String, String>,
     /// Counters summed over shards.
     pub total: BTreeMap<String, u64>,
+    /// Signing keys that the relay looks after.
+    pub keys: Vec<KeyList>,
     /// Each shard.
     pub shards: Vec<ShardStatus>,
 }
@@ -233,6 +303,10 @@ pub enum Answer {
     Shown(Shown),
     /// To `queue_retry` and `queue_drop`: how many messages or deliveries.
     Changed { count: usize },
+    /// To `key_list`.
+    Keys { lines: Vec<KeyList> },
+    /// To orders about keys: microseconds until every shard signs by it, and each line.
+    KeysDone { effect_us: u64, outcomes: Vec<KeyOutcome> },
     /// To `reload`: warnings about the new configuration.
     Reloaded { warnings: Vec<String> },
     /// The request was understood but cannot be met.

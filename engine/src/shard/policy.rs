@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use postern_filters::{Action, Detector, Filters, Rule};
+use postern_signer::key::SigningKey;
+use postern_signer::name::Selector;
 use postern_smtp::data::BareNewlines;
 use postern_smtp::server::{ServerOptions, Timeouts};
 use rustls::ServerConfig;
@@ -96,6 +98,23 @@ impl Policy {
 }
 
 impl Policy {
+    /// The same, with each managed `[[dkim]]` signing with the selector and key that `active` has
+    /// for its line.
+    #[must_use]
+    pub fn with_managed(
+        &self,
+        active: impl Fn(&str) -> Option<(Selector, Arc<SigningKey>)>,
+    ) -> Self {
+        let keys = self.snapshot.dkim.with_managed(active);
+        Self {
+            snapshot: Arc::clone(&self.snapshot),
+            filters: self.filters.clone(),
+            keys: Arc::new(SigningKeys::new(&keys)),
+            listeners: self.listeners.clone(),
+            routes: Arc::clone(&self.routes),
+        }
+    }
+
     /// What deliveries are made by.
     #[must_use]
     pub fn delivery_setup(&self) -> DeliverySetup {

@@ -82,6 +82,13 @@ impl Profile {
         Ok(self)
     }
 
+    /// Sets the selector: that of the key which will sign.
+    #[must_use]
+    pub fn with_selector(mut self, selector: Selector) -> Self {
+        self.selector = selector;
+        self
+    }
+
     /// Sets the algorithm: that of the key which will sign.
     #[must_use]
     pub fn with_algorithm(mut self, algorithm: Algorithm) -> Self {

@@ -4,6 +4,8 @@
 //! more than can be seen from outside.
 
 mod command;
+mod judge;
+mod lifecycle;
 mod look;
 mod rotation;
 mod several;

@@ -4,8 +4,8 @@
 //! receiver would; and once more before its key is withdrawn.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use postern::control::dns::{Change, Done, Look, LookOptions, Looker, Sighting, Updater};
 use postern_signer::dns::{Expected, revoked_text};
@@ -18,12 +18,11 @@ use postern_tests::tool::say;
 use postern_tests::verifier::{Verdict, Verifier};
 use rustix::process::Signal;
 
+use crate::judge::{Judged, Over, judge, patiently};
 use crate::{updater, wait};
 
 /// Time to live of the records.
 const TTL_S: u32 = 1;
-/// How long a receiver tries again while DNS has no answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A key by hand: made with `postern keys new`, published by dynamic update.
 struct Key {
@@ -44,59 +43,6 @@ impl Key {
 
     fn name(&self) -> String {
         format!("{}._domainkey.{DOMAIN}", self.selector)
-    }
-}
-
-/// Ends the judge also where the test fails, so that it fails instead of hanging.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// What arrived, with the selector that it was verified with.
-#[derive(Default)]
-struct Judged {
-    good: Vec<(String, Vec<u8>)>,
-    faults: Vec<String>,
-}
-
-/// Judges what arrives until it is told to stop and nothing is left.
-fn judge(sink: &Sink, verifier: &Verifier, judged: &Mutex<Judged>, is_over: &AtomicBool) {
-    let mut count = 0;
-    loop {
-        let was_over = is_over.load(Ordering::Relaxed);
-        let arrived = sink.after(count);
-        if arrived.is_empty() && was_over {
-            return;
-        }
-        count += arrived.len();
-        for received in arrived {
-            let verdict = patiently(verifier, &received.content);
-            let mut judged = judged.lock().expect("nobody panics with it");
-            match verdict {
-                Verdict::Good(mut selectors) => {
-                    judged.good.push((selectors.remove(0), received.content));
-                }
-                other => judged.faults.push(format!("{other:?}")),
-            }
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// The verdict of a receiver that defers what it cannot judge yet.
-fn patiently(verifier: &Verifier, content: &[u8]) -> Verdict {
-    let began = Instant::now();
-    loop {
-        match verifier.verify(content) {
-            Verdict::Later(_) if began.elapsed() < PATIENCE => {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            settled => return settled,
-        }
     }
 }
 
@@ -139,7 +85,7 @@ impl Operator<'_> {
 
     fn arrived_with(&self, key: &Key) -> usize {
         let judged = self.judged.lock().expect("nobody panics with it");
-        judged.good.iter().filter(|(selector, _)| *selector == key.selector).count()
+        judged.with(&key.selector).count()
     }
 
     fn withdraw(&self, key: &Key) {
@@ -229,8 +175,7 @@ fn no_message_is_unsigned_or_unverifiable_while_keys_are_changed_by_hand() {
 
 fn with_selector(judged: &Mutex<Judged>, selector: &str) -> Vec<Vec<u8>> {
     let judged = judged.lock().expect("nobody panics with it");
-    let of_key = judged.good.iter().filter(|(other, _)| other == selector);
-    of_key.map(|(_, content)| content.clone()).collect()
+    judged.with(selector).map(<[u8]>::to_vec).collect()
 }
 
 fn is_good(verifier: &Verifier, content: &[u8]) -> bool {

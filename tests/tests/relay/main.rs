@@ -5,6 +5,7 @@ mod content;
 mod cutoff;
 mod delivery;
 mod demo;
+mod keys;
 mod lifecycle;
 mod memory;
 mod queue;

@@ -1,6 +1,7 @@
 //! `postern keys check`, `publish` and `withdraw`: key records in DNS, as verifiers see them.
 //!
-//! All three work on what the configuration signs with; none needs a running relay.
+//! All three work on what the configuration signs with. Only managed keys need a running relay, which
+//! is asked which they are; those the relay publishes and withdraws by itself.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use postern_signer::key::SigningKey;
 use serde_json::{Value, json};
 
 use super::super::{Failure, GlobalOptions, load};
+use super::managed;
 use crate::config::{Dkim, Snapshot, canonical_domain};
 use crate::control::dns::{
     Change, Done, Look, LookOptions, Looker, Role, Sighting, TsigAlgorithm, TsigKey, UpdateOptions,
@@ -69,20 +71,24 @@ pub struct ChangeArgs {
 /// A record is not as it should be at some server, or there is nothing to look at.
 pub(super) fn check(args: &CheckArgs, options: &GlobalOptions) -> Result<(), Failure> {
     let snapshot = snapshot(options)?;
-    let keys = wanted_keys(&snapshot, args.domain.as_deref())?;
-    let resolvers = match &*args.resolver {
-        [] => system_resolvers().map_err(Failure::problem)?,
+    let wanted = wanted_records(&snapshot, args.domain.as_deref(), options)?;
+    let dns = snapshot.keys.as_ref().map(|keys| keys.dns.clone()).unwrap_or_default();
+    let or = |given: &[SocketAddr], configured: Vec<SocketAddr>| match given {
+        [] => configured,
         given => given.to_vec(),
+    };
+    let resolvers = match or(&args.resolver, dns.resolvers) {
+        none if none.is_empty() => system_resolvers().map_err(Failure::problem)?,
+        some => some,
     };
     let looker = Looker::new(LookOptions {
         resolvers,
-        authoritative: args.authoritative.clone(),
+        authoritative: or(&args.authoritative, dns.authoritative),
         ..LookOptions::default()
     });
-    let mut looks = Vec::with_capacity(keys.len());
-    for (dkim, key) in keys {
-        let name = record_name(dkim.profile.selector(), dkim.profile.domain());
-        let expected = Expected::new(&record_text(&key.public())).map_err(Failure::problem)?;
+    let mut looks = Vec::with_capacity(wanted.len());
+    for WantedRecord { name, text, .. } in wanted {
+        let expected = Expected::new(&text).map_err(Failure::problem)?;
         looks.push((name.clone(), wait(looker.look(&name, &expected))?));
     }
     if options.json {
@@ -112,12 +118,9 @@ pub(super) fn export(
     options: &GlobalOptions,
 ) -> Result<(), Failure> {
     let snapshot = snapshot(options)?;
-    let records: Vec<_> = wanted_keys(&snapshot, domain)?
+    let records: Vec<_> = wanted_records(&snapshot, domain, options)?
         .into_iter()
-        .map(|(dkim, key)| {
-            let name = record_name(dkim.profile.selector(), dkim.profile.domain());
-            (name, record_text(&key.public()))
-        })
+        .map(|wanted| (wanted.owner, wanted.text))
         .collect();
     if let Some(path) = out {
         let lines: Vec<_> =
@@ -208,11 +211,20 @@ impl ChangeArgs {
         let found = signing_keys(snapshot).find(|(dkim, _)| {
             dkim.domain() == domain && dkim.profile.selector().as_str() == self.selector
         });
-        found.map(|(_, key)| key).ok_or_else(|| {
-            Failure::problem(format!(
+        let has_managed = snapshot
+            .dkim
+            .all()
+            .iter()
+            .any(|dkim| dkim.managed().is_some() && dkim.domain() == domain);
+        found.map(|(_, key)| key).ok_or_else(|| match has_managed {
+            true => Failure::problem(format!(
+                "the relay publishes and withdraws the keys of {domain} by itself; `postern keys \
+                 list` shows how far it is, `keys emergency` makes it sign with the next one now"
+            )),
+            false => Failure::problem(format!(
                 "the configuration has no usable key {} of {domain}; name it with --key-file",
                 self.selector
-            ))
+            )),
         })
     }
 
@@ -250,22 +262,49 @@ fn signing_keys(snapshot: &Snapshot) -> impl Iterator<Item = (&Dkim, &SigningKey
     snapshot.dkim.all().iter().filter_map(|dkim| Some((&**dkim, dkim.key.as_deref()?)))
 }
 
-/// Those of one signing domain, or all; at least one.
-fn wanted_keys<'a>(
-    snapshot: &'a Snapshot,
-    domain: Option<&str>,
-) -> Result<Vec<(&'a Dkim, &'a SigningKey)>, Failure> {
-    let wanted = domain.map(domain_of).transpose()?;
-    let keys: Vec<_> = signing_keys(snapshot)
-        .filter(|(dkim, _)| wanted.as_deref().is_none_or(|wanted| dkim.domain() == wanted))
-        .collect();
-    if keys.is_empty() {
-        return Err(Failure::problem("the configuration signs with no such key"));
-    }
-    Ok(keys)
+/// A record that should be in DNS.
+struct WantedRecord {
+    /// Where verifiers look.
+    name: String,
+    /// Where it is kept: another name where it is delegated.
+    owner: String,
+    text: String,
 }
 
-fn domain_of(text: &str) -> Result<String, Failure> {
+/// Those of one signing domain, or all; at least one.
+fn wanted_records(
+    snapshot: &Snapshot,
+    domain: Option<&str>,
+    options: &GlobalOptions,
+) -> Result<Vec<WantedRecord>, Failure> {
+    let domain = domain.map(domain_of).transpose()?;
+    let is_wanted = |own: &str| domain.as_deref().is_none_or(|wanted| wanted == own);
+    let of_files = signing_keys(snapshot).filter(|(dkim, _)| is_wanted(dkim.domain()));
+    let mut records: Vec<_> = of_files
+        .map(|(dkim, key)| {
+            let name = record_name(dkim.profile.selector(), dkim.profile.domain());
+            WantedRecord { owner: name.clone(), name, text: record_text(&key.public()) }
+        })
+        .collect();
+    let is_managed = |dkim: &Dkim| dkim.managed().is_some() && is_wanted(dkim.domain());
+    if snapshot.dkim.all().iter().any(|dkim| is_managed(dkim)) {
+        for line in managed::ask(options)?.iter().filter(|line| is_wanted(&line.domain)) {
+            records.extend(line.keys.iter().filter_map(|key| {
+                Some(WantedRecord {
+                    name: format!("{}._domainkey.{}", key.selector, line.domain),
+                    owner: key.record_name.clone(),
+                    text: key.record_text.clone()?,
+                })
+            }));
+        }
+    }
+    if records.is_empty() {
+        return Err(Failure::problem("the configuration signs with no such key"));
+    }
+    Ok(records)
+}
+
+pub(super) fn domain_of(text: &str) -> Result<String, Failure> {
     let domain = canonical_domain(text);
     domain
         .map(std::borrow::Cow::into_owned)

@@ -56,6 +56,11 @@ fn several_signatures() {
 }
 
 #[test]
+fn managed_keys() {
+    check("managed");
+}
+
+#[test]
 fn broken_toml_is_told_beside_other_mistakes() {
     check("syntax");
 }

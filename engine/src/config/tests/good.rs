@@ -127,6 +127,19 @@ fn everything_that_can_be_set_is_read() {
     assert_eq!(dkim.profile.selector().as_str(), "2026a");
     assert_eq!(dkim.body.as_str(), "simple");
     assert!(snapshot.dkim.of("sub.example.com").is_none());
+    let managed = snapshot.dkim.of("example.net").expect("a managed key");
+    assert_eq!(managed.line_name().as_deref(), Some("example.net net"));
+    let of = managed.managed().expect("is managed");
+    assert_eq!((of.selectors, of.record_domain.as_deref()), (Some(8), Some("keys.example.com")));
+    let keys = snapshot.keys.as_ref().expect("[keys]");
+    assert_eq!(keys.rotate_every, Duration::from_secs(90 * 86_400));
+    assert_eq!((keys.jitter_percent, keys.ttl_s, keys.dns.resolvers_min), (20, 1_800, Some(1)));
+    assert_eq!(keys.drain_for, Duration::from_secs(7 * 86_400));
+    assert_eq!(keys.emergency_drain_for, Duration::from_secs(600));
+    let Publish::Update(update) = &keys.publish else { panic!("{:?}", keys.publish) };
+    assert_eq!(update.server.to_string(), "192.0.2.1:53", "port 53 where none is given");
+    assert_eq!(update.tsig_algorithm, "hmac-sha512");
+    assert_eq!(keys.dns.resolvers[1].to_string(), "[2001:db8::53]:5353");
     assert_eq!(
         snapshot.signer,
         Signer {

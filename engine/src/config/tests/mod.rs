@@ -57,6 +57,7 @@ impl Folder {
         write("short.key", &[7; 8]);
         write("smarthost.password", b"hunter2\r\nignored\n");
         write("empty.password", b"\n");
+        write("tsig.secret", b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n");
         write("dkim.pem", KEY_2048.as_bytes());
         write("dkim-1024.pem", KEY_1024.as_bytes());
         let key = Ed25519PrivateKey::generate().expect("a key");

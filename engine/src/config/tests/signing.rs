@@ -122,3 +122,74 @@ fn a_bad_key_is_left_out_only_if_that_is_said_and_then_mail_waits() {
     assert_eq!(signers(keys, "example.com", "alerts"), ["-"]);
     assert!(keys.body_canonicalization("example.com").is_some(), "its body is hashed all the same");
 }
+
+#[test]
+fn a_managed_key_takes_over_from_a_file_once_it_is_there() {
+    let folder = Folder::new();
+    let loaded = folder.parse(&format!(
+        r#"{HEAD}
+        [[dkim]]
+        domain = "example.com"
+        selector = "by-hand"
+        key_file = "dkim.pem"
+        [[dkim]]
+        domain = "example.com"
+        managed = true
+        [[dkim]]
+        domain = "example.com"
+        managed = true
+        apps = ["alerts"]
+        selector_prefix = "alerts"
+        [keys]
+        directory = "keys"
+        key_file = "seal.key"
+        "#
+    ));
+    let loaded = loaded.unwrap_or_else(|report| panic!("{report}"));
+    let keys = &loaded.snapshot.dkim;
+    assert_eq!(signers(keys, "example.com", "billing"), ["by-hand"]);
+    assert_eq!(signers(keys, "example.com", "alerts"), ["by-hand"]);
+    let key = Arc::new(keys.all()[0].key.as_deref().expect("a key").clone());
+    let active = |line: &str, selector: &str| {
+        let (line, selector) = (line.to_owned(), selector.parse().expect("a selector"));
+        let key = Arc::clone(&key);
+        move |name: &str| (name == line).then(|| (Clone::clone(&selector), Arc::clone(&key)))
+    };
+    let with_one = keys.with_managed(active("example.com postern", "postern7"));
+    assert_eq!(signers(&with_one, "example.com", "billing"), ["postern7"]);
+    assert_eq!(signers(&with_one, "example.com", "alerts"), ["postern7"]);
+    let with_both = with_one.with_managed(active("example.com alerts", "alerts2"));
+    assert_eq!(signers(&with_both, "example.com", "billing"), ["postern7"]);
+    assert_eq!(signers(&with_both, "example.com", "alerts"), ["alerts2"]);
+}
+
+#[test]
+fn mail_waits_for_the_signature_that_matters() {
+    let loaded = load(
+        r#"
+        [[dkim]]
+        domain = "example.com"
+        selector = "short"
+        key_file = "dkim-1024.pem"
+        on_bad_key = "skip"
+        [[dkim]]
+        domain = "example.com"
+        selector = "own-ed"
+        key_file = "dkim-ed25519.pem"
+        [[dkim]]
+        domain = "corp.example"
+        selector = "corp"
+        key_file = "dkim.pem"
+        authors = "*"
+        [[dkim]]
+        domain = "corp.example"
+        selector = "short"
+        key_file = "dkim-1024.pem"
+        on_bad_key = "skip"
+        authors = "other.example"
+        "#,
+    );
+    let keys = &loaded.snapshot.dkim;
+    assert_eq!(signers(keys, "example.com", "billing"), ["-"], "neither Ed25519 nor corp.example");
+    assert_eq!(signers(keys, "other.example", "billing"), ["corp"], "another of corp.example's");
+}

@@ -1,9 +1,9 @@
 //! Writes key records as zone-file text, for a zone to include.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
+
+use crate::control::file::replace;
 
 /// Writes lines, as [`postern_signer::dns::zone_line`] makes them, so that a reader finds the old
 /// file or the new one and never a part: `$INCLUDE` it, and reload the zone when it changes.
@@ -21,16 +21,7 @@ pub fn write_zone_file(path: &Path, lines: &[String]) -> io::Result<bool> {
     if std::fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(false);
     }
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    let mut file = OpenOptions::new();
-    let mut file = file.write(true).create(true).truncate(true).mode(0o644).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    replace(path, 0o644, text.as_bytes())?;
     Ok(true)
 }
 

@@ -1,3 +1,5 @@
+//! Single steps of a line, and what refuses them.
+
 use super::*;
 
 const DAY_S: u64 = 86_400;
