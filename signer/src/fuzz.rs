@@ -6,6 +6,9 @@
 use ring::digest::{SHA256, digest};
 
 use crate::canon::{BodyHash, BodyHasher, Canonicalization, ContentHasher, FieldCanon, Tier};
+use crate::dns::{Comparison, Expected, Record, compare, record_text};
+use crate::key::store::StoreKey;
+use crate::key::{Ed25519PrivateKey, RsaPrivateKey, SigningKey};
 
 /// Canonicalises the bytes as a body, as a content and as a header field, by every tier, whole and
 /// cut to pieces, and compares with the reference.
@@ -38,6 +41,33 @@ pub fn fuzz_canon(data: &[u8]) {
         canon.finish();
         assert_eq!(out, reference_field(&field), "a field cut at {cut}");
     }
+}
+
+/// Reads the bytes as a private key of every kind, as a record, and as a sealed line.
+///
+/// What is taken as a key must be written and read again as the same key.
+pub fn fuzz_key(data: &[u8]) {
+    let keys = [
+        SigningKey::from_pem(data).ok(),
+        RsaPrivateKey::from_pkcs1_der(data).ok().map(SigningKey::from),
+        RsaPrivateKey::from_pkcs8_der(data).ok().map(SigningKey::from),
+        Ed25519PrivateKey::from_pkcs8_der(data).ok().map(SigningKey::from),
+    ];
+    for key in keys.into_iter().flatten() {
+        let again = SigningKey::from_pem(key.to_pkcs8_pem().as_bytes());
+        assert_eq!(again.map(|again| again.public()), Ok(key.public()), "written and read again");
+        let record = record_text(&key.public());
+        let expected = Expected::new(&record).expect("is a record");
+        assert_eq!(compare(&[vec![record.into_bytes()]], &expected), Comparison::Same);
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(expected) = Expected::new(text)
+    {
+        assert!(Record::parse(data).is_ok(), "what is expected can be read");
+        drop(compare(&[vec![data.to_vec()]], &expected));
+    }
+    let sealed = StoreKey::new(&[0; 32]).expect("is long enough");
+    assert!(sealed.open("a b", data).is_err(), "nobody sealed it");
 }
 
 fn pieces(bytes: &[u8], cut: usize) -> impl Iterator<Item = &[u8]> {

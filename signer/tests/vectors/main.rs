@@ -5,6 +5,7 @@
 
 mod cavp;
 mod many;
+mod rfc6376;
 #[path = "../common/skip.rs"]
 mod skip;
 mod wycheproof;

@@ -65,8 +65,9 @@ struct Target {
     body: fn(&[u8]),
 }
 
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 5] = [
     Target { name: "canon", corpus: "signer/corpus/canon", body: postern_signer::fuzz::fuzz_canon },
+    Target { name: "key", corpus: "signer/corpus/key", body: postern_signer::fuzz::fuzz_key },
     Target {
         name: "smtp_client",
         corpus: "engine/smtp/corpus/client",
@@ -166,6 +167,11 @@ fn mutate(seed: &mut Seed, input: &mut Vec<u8>, inputs: &[Vec<u8>]) {
 #[test]
 fn canon() {
     replay_and_mutate("canon");
+}
+
+#[test]
+fn key() {
+    replay_and_mutate("key");
 }
 
 #[test]
