@@ -15,6 +15,7 @@ use postern_signer::batch::{
 use postern_signer::key::{KeyRefused, OsRandom, RsaPrivateKey};
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use rustix::time::ClockId;
 use tokio::task::LocalSet;
 
 /// About what the canonical header of a message comes to.
@@ -65,25 +66,32 @@ fn hand_off(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sign hand-off");
     group.throughput(Throughput::Elements(1));
     for waiting in [1, 16, 64] {
-        group.bench_function(format!("cpu-{waiting}-waiting"), |bencher| {
-            bencher.iter_custom(|jobs| asked_from(waiting, jobs));
-        });
+        for (name, clock, core) in [
+            ("cpu", ClockId::ProcessCPUTime, None),
+            ("shard-cpu", ClockId::ThreadCPUTime, None),
+            ("shard-cpu-own-core", ClockId::ThreadCPUTime, Some(1)),
+        ] {
+            group.bench_function(format!("{name}-{waiting}-waiting"), |bencher| {
+                bencher.iter_custom(|jobs| asked_from(waiting, jobs, clock, core));
+            });
+        }
     }
     group.finish();
 }
 
-/// CPU time of so many jobs, asked for by so many deliveries of one shard.
-fn asked_from(waiting: u64, jobs: u64) -> Duration {
+/// CPU time, by a clock, of so many jobs, asked for by so many deliveries of one shard; the signer may
+/// have a core of its own.
+fn asked_from(waiting: u64, jobs: u64, clock: ClockId, core: Option<usize>) -> Duration {
     let options = LogOptions { format: Format::Text, target: Target::Stderr, level: Level::Error };
     let (log, _writer) = Log::start(&options).expect("a log");
     let signers: Vec<Box<dyn BatchSigner>> = vec![Box::new(Instantly::new())];
-    let options = SigningOptions::default();
+    let options = SigningOptions { cores: core.into_iter().collect(), ..Default::default() };
     let (seats, _threads) = signing::start_with(signers, &options, 1, &log).expect("a thread");
     let seat = seats.into_iter().next().expect("one shard");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     LocalSet::new().block_on(&runtime.expect("a runtime"), async {
         let service = seat.sit(&log);
-        let before = cpu_time();
+        let before = cpu_time(clock);
         let tasks: Vec<_> = (0..waiting)
             .map(|task| {
                 let service = service.clone();
@@ -99,12 +107,12 @@ fn asked_from(waiting: u64, jobs: u64) -> Duration {
         for task in tasks {
             task.await.expect("no panic");
         }
-        cpu_time() - before
+        cpu_time(clock) - before
     })
 }
 
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
     Duration::try_from(time).expect("CPU time is not negative")
 }
 
