@@ -16,7 +16,7 @@
 const GAIN_MIN: usize = 4;
 
 /// Completions that end a wait early.
-const WANTED_MAX: usize = 16;
+const WANTED_MAX: usize = 24;
 
 /// Turns without a wait after one that brought too little.
 const REST_MIN: u32 = 8;
