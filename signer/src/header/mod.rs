@@ -148,6 +148,11 @@ impl Profile {
         &self.selector
     }
 
+    /// Returns how long a signature is valid, in seconds; `None` where it does not say.
+    pub fn validity_s(&self) -> Option<u32> {
+        self.validity_s
+    }
+
     /// Returns the algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

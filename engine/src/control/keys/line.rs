@@ -63,6 +63,7 @@ impl Settings {
         keys: &ManagedKeys,
         dns: &Rc<KeyDns>,
     ) -> Self {
+        let validity_s = u64::from(dkim.profile.validity_s().unwrap_or(0));
         Self {
             domain: dkim.domain().to_owned(),
             apps: dkim.apps.clone(),
@@ -71,7 +72,7 @@ impl Settings {
                 rotate_every_s: keys.rotate_every.as_secs(),
                 jitter_permille: u16::try_from(keys.jitter_percent * 10).unwrap_or(0),
                 standby_for_s: keys.standby_for.as_secs(),
-                drain_for_s: keys.drain_for.as_secs(),
+                drain_for_s: keys.drain_for.as_secs().max(validity_s),
                 emergency_drain_for_s: keys.emergency_drain_for.as_secs(),
                 resolvers_min: dns.resolvers_min,
                 look_every_s: keys.look_every.as_secs(),
