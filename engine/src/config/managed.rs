@@ -99,7 +99,10 @@ impl ManagedKeys {
             section.report_missing("directory", "where signing keys are kept, sealed");
         }
         let directory = section.path("directory");
-        let seal = read_seal(section);
+        let seal = SealKey::read(
+            section,
+            "a file of at least 32 random bytes that is kept apart from the directory",
+        );
         let publish = read_publish(section);
         let duration = |key, range, default| section.duration(key, range).unwrap_or(default);
         let rotate_every = duration("rotate_every", seconds(DAY_S, 3_650 * DAY_S), SIX_MONTHS);
@@ -204,29 +207,6 @@ fn read_prefix(section: &Section<'_>, algorithm: Algorithm) -> Option<Selector> 
     let message = format!("`{}` cannot begin a selector: {refused}", text.text);
     section.context.push(Diagnostic::error(text.span, message));
     None
-}
-
-fn read_seal(section: &Section<'_>) -> Option<SealKey> {
-    if !section.has("key_file") {
-        let help = "a file of at least 32 random bytes that is kept apart from the directory";
-        section.report_missing("key_file", help);
-    }
-    let (path, span) = section.path("key_file")?;
-    let content = section.context.read_file(&path, &span)?;
-    section.context.warn_if_open(&path, &span);
-    let key = SealKey::new(&content);
-    if key.is_none() {
-        let message = format!(
-            "{} holds {} bytes; a sealing key has {} to {}",
-            path.display(),
-            content.len(),
-            SealKey::BYTES_MIN,
-            SealKey::BYTES_MAX
-        );
-        let help = "make one with `openssl rand -out FILE 32`";
-        section.context.push(Diagnostic::error(span, message).help(help));
-    }
-    key
 }
 
 fn read_publish(section: &Section<'_>) -> Option<Publish> {

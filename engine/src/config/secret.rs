@@ -5,6 +5,9 @@ use std::sync::Arc;
 use argon2::password_hash::phc::PasswordHash as Phc;
 use zeroize::Zeroizing;
 
+use super::diagnostic::Diagnostic;
+use super::read::Section;
+
 /// A password to be shown to somebody else, such as a smarthost's. No `Debug`, no `Display`.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
@@ -82,7 +85,8 @@ const MEMORY_KIB_MAX: u32 = 262_144;
 const PASSES_MAX: u32 = 16;
 const LANES_MAX: u32 = 16;
 
-/// What the spool's sealing key is made of. No `Debug`, no `Display`, wiped when dropped.
+/// What a sealing key is made of: the spool's, or that of signing keys. No `Debug`, no `Display`, wiped
+/// when dropped.
 #[derive(Clone)]
 pub struct SealKey(Secret);
 
@@ -100,9 +104,32 @@ impl SealKey {
             .then(|| Self(Secret::new(material.to_vec())))
     }
 
-    /// The key material, for the spool.
+    /// The key material, for what seals with it.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         self.0.expose()
+    }
+
+    /// Reads the file that `key_file` of a section names; `help` says what belongs there.
+    pub(super) fn read(section: &Section<'_>, help: &str) -> Option<Self> {
+        if !section.has("key_file") {
+            section.report_missing("key_file", help);
+        }
+        let (path, span) = section.path("key_file")?;
+        let content = section.context.read_file(&path, &span)?;
+        section.context.warn_if_open(&path, &span);
+        let key = Self::new(&content);
+        if key.is_none() {
+            let message = format!(
+                "{} holds {} bytes; a sealing key has {} to {}",
+                path.display(),
+                content.len(),
+                Self::BYTES_MIN,
+                Self::BYTES_MAX
+            );
+            let help = "make one with `openssl rand -out FILE 32`";
+            section.context.push(Diagnostic::error(span, message).help(help));
+        }
+        key
     }
 }

@@ -80,27 +80,11 @@ fn read_seal(section: &Section<'_>) -> Option<SealKey> {
         }
         return None;
     }
-    if !section.has("key_file") {
-        let help = "a file of at least 32 random bytes that is kept apart from the spool, or \
-                    `seal = false` to store mail in clear";
-        section.report_missing("key_file", help);
-    }
-    let (path, span) = section.path("key_file")?;
-    let content = section.context.read_file(&path, &span)?;
-    section.context.warn_if_open(&path, &span);
-    let key = SealKey::new(&content);
-    if key.is_none() {
-        let message = format!(
-            "{} holds {} bytes; a sealing key has {} to {}",
-            path.display(),
-            content.len(),
-            SealKey::BYTES_MIN,
-            SealKey::BYTES_MAX
-        );
-        let help = "make one with `openssl rand -out FILE 32`";
-        section.context.push(Diagnostic::error(span, message).help(help));
-    }
-    key
+    SealKey::read(
+        section,
+        "a file of at least 32 random bytes that is kept apart from the spool, or `seal = false` to \
+         store mail in clear",
+    )
 }
 
 /// What the spool can work with.
