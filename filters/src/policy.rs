@@ -75,15 +75,26 @@ pub struct Config {
     /// For `unscannable.*` findings when no rule applies. The default lets the message pass: what
     /// was beyond a limit was still read as plain text, and the finding is on record.
     pub unscannable: Action,
+    /// Detectors whose findings nobody wants: they are not in the outcome.
+    pub ignored: Vec<Detector>,
     /// How far a message is taken apart.
     pub limits: Limits,
 }
 
 impl Default for Config {
-    /// Rejects from one payment card number on, under the id `dlp.credit_card`.
+    /// Rejects from one payment card number on, under the id `dlp.credit_card`, and from one secret on,
+    /// under `dlp.` and its id; JSON Web Tokens are found only, for links to reset a password hold them.
     fn default() -> Self {
-        let rules = vec![Rule::new("dlp.credit_card", Detector::CreditCard, Action::Reject)];
-        Self { rules, unscannable: Action::Allow, limits: Limits::default() }
+        let secrets = Detector::ALL.into_iter().filter(|detector| detector.is_secret());
+        let detectors = [Detector::CreditCard].into_iter().chain(secrets);
+        let rejected = detectors.filter(|detector| *detector != Detector::Jwt);
+        let rule = |detector| Rule::new(format!("dlp.{detector}"), detector, Action::Reject);
+        Self {
+            rules: rejected.map(rule).collect(),
+            unscannable: Action::Allow,
+            ignored: Vec::new(),
+            limits: Limits::default(),
+        }
     }
 }
 

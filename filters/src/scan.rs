@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
-use crate::detect::{Finding, Findings};
+use crate::detect::secret::Anchors;
+use crate::detect::{Detector, Finding, Findings};
 use crate::mime::{Context, Walk};
 use crate::policy::{Config, ConfigError, Verdict};
 
@@ -18,6 +19,7 @@ pub const SCAN_BYTES_MAX: usize = 16 << 10;
 pub struct Filters {
     config: Config,
     dashes: Finder<'static>,
+    anchors: Option<Anchors>,
 }
 
 impl Filters {
@@ -27,7 +29,10 @@ impl Filters {
     /// The first thing in it that could never work.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config, dashes: Finder::new(b"\n--") })
+        let is_wanted = |detector: &Detector| !config.ignored.contains(detector);
+        let mut secrets = Detector::ALL.into_iter().filter(|detector| detector.is_secret());
+        let anchors = secrets.any(|detector| is_wanted(&detector)).then(Anchors::new);
+        Ok(Self { config, dashes: Finder::new(b"\n--"), anchors })
     }
 
     /// What it was made from.
@@ -71,7 +76,9 @@ impl Scan {
     pub fn finish(mut self) -> Outcome {
         let (walk, mut context) = self.split();
         walk.finish(&mut context);
-        let findings = self.findings.into_list();
+        let ignored = &self.filters.config.ignored;
+        let mut findings = self.findings.into_list();
+        findings.retain(|finding| !ignored.contains(&finding.detector));
         let verdict = self.filters.config.decide(&findings);
         Outcome { findings, verdict }
     }
@@ -83,9 +90,12 @@ impl Scan {
     }
 
     fn split(&mut self) -> (&mut Walk, Context<'_>) {
-        let Filters { config, dashes } = &*self.filters;
+        let Filters { config, dashes, anchors } = &*self.filters;
         let findings = &mut self.findings;
-        (&mut self.walk, Context { limits: &config.limits, dashes, findings })
+        (
+            &mut self.walk,
+            Context { limits: &config.limits, dashes, findings, anchors: anchors.as_ref() },
+        )
     }
 }
 

@@ -19,6 +19,7 @@ pub mod queue;
 pub mod relay;
 pub mod restore;
 pub mod run;
+pub mod scan;
 pub mod status;
 mod surroundings;
 
@@ -130,6 +131,8 @@ enum Command {
     Queue(queue::Args),
     /// Make DKIM keys and their DNS records
     Keys(keys::Args),
+    /// Scan messages as the relay would, and say what is found
+    Scan(scan::Args),
     /// Show counters and health of a running relay
     Status(status::Args),
     /// See it all work in a few seconds, without touching anything
@@ -230,6 +233,7 @@ fn dispatch(line: &CommandLine) -> Result<(), Failure> {
         Command::Restore(args) => restore::execute(args, options),
         Command::Queue(args) => queue::execute(args, options),
         Command::Keys(args) => keys::execute(args, options),
+        Command::Scan(args) => scan::execute(args, options),
         Command::Status(args) => status::execute(args, options),
         Command::Demo(args) => demo::execute(args, options),
     }

@@ -8,16 +8,19 @@ pub struct Filters {
     /// Messages are scanned at all.
     pub enabled: bool,
     /// What happens to a message with payment card numbers.
-    pub credit_card: CardAction,
+    pub credit_card: FilterAction,
     /// How many different card numbers a message may hold before [`Filters::credit_card`] applies.
     pub credit_card_count_min: u32,
+    /// What happens to a message with keys, tokens or passwords.
+    pub secrets: FilterAction,
+    /// The same with JSON Web Tokens, which links to reset a password hold.
+    pub jwt: FilterAction,
 }
 
-/// What happens to a message with payment card numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CardAction {
+/// What happens to a message in which something is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterAction {
     /// Refused with `550 5.7.1`.
-    #[default]
     Refuse,
     /// Let through, and logged.
     Report,
@@ -27,7 +30,13 @@ pub enum CardAction {
 
 impl Default for Filters {
     fn default() -> Self {
-        Self { enabled: true, credit_card: CardAction::Refuse, credit_card_count_min: 1 }
+        Self {
+            enabled: true,
+            credit_card: FilterAction::Refuse,
+            credit_card_count_min: 1,
+            secrets: FilterAction::Refuse,
+            jwt: FilterAction::Report,
+        }
     }
 }
 
@@ -36,17 +45,24 @@ impl Filters {
     pub(super) fn read(section: &Section<'_>) -> Self {
         let default = Self::default();
         let card = section.table("credit_card", "filters.credit_card");
+        let secrets = section.table("secrets", "filters.secrets");
+        let action = |section: Option<&Section<'_>>, key, default| {
+            section.map_or(default, |section| section.choice(key, &ACTIONS, default))
+        };
         Self {
             enabled: section.flag("enabled", default.enabled),
-            credit_card: card.as_ref().map_or(default.credit_card, |card| {
-                card.choice("action", &CARD_ACTIONS, default.credit_card)
-            }),
+            credit_card: action(card.as_ref(), "action", default.credit_card),
             credit_card_count_min: card
                 .and_then(|card| card.count("count_min"))
                 .unwrap_or(default.credit_card_count_min),
+            secrets: action(secrets.as_ref(), "action", default.secrets),
+            jwt: action(secrets.as_ref(), "jwt", default.jwt),
         }
     }
 }
 
-const CARD_ACTIONS: [(&str, CardAction); 3] =
-    [("refuse", CardAction::Refuse), ("report", CardAction::Report), ("off", CardAction::Off)];
+const ACTIONS: [(&str, FilterAction); 3] = [
+    ("refuse", FilterAction::Refuse),
+    ("report", FilterAction::Report),
+    ("off", FilterAction::Off),
+];

@@ -132,8 +132,9 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ),
     ("keys.update", &["server", "tsig_name", "tsig_secret_file", "tsig_algorithm"]),
     ("signer", &["backend", "cores", "max_wait", "blinding"]),
-    ("filters", &["enabled", "credit_card"]),
+    ("filters", &["enabled", "credit_card", "secrets"]),
     ("filters.credit_card", &["action", "count_min"]),
+    ("filters.secrets", &["action", "jwt"]),
 ];
 
 /// The keys of a section.

@@ -53,7 +53,7 @@ pub use self::address::{AddressPattern, AddressPatterns, canonical_domain, is_di
 pub use self::app::{App, AppLimits, Lane};
 pub use self::diagnostic::{Diagnostic, Report, Severity};
 pub use self::dkim::{Authors, Dkim, DkimKeys, KeySource, Signers};
-pub use self::filters::{CardAction, Filters};
+pub use self::filters::{FilterAction, Filters};
 pub use self::keys::KEYS;
 pub use self::listener::{
     BareNewlines, Listener, ListenerTimeouts, ListenerTls, SessionLimits, TlsFiles,

@@ -17,7 +17,7 @@ use postern_smtp::data::BareNewlines;
 use postern_smtp::server::{ServerOptions, Timeouts};
 use rustls::ServerConfig;
 
-use crate::config::{self, CardAction, Listener, ListenerTls, Snapshot, TlsFiles};
+use crate::config::{self, FilterAction, Listener, ListenerTls, Snapshot, TlsFiles};
 use crate::deliver::DeliverySetup;
 use crate::deliver::signing::SigningKeys;
 use crate::io::tls::{self, Identity, ReloadableCert};
@@ -143,23 +143,36 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// None where filtering is switched off.
-fn filters(configured: &config::Filters) -> Result<Option<Arc<Filters>>, PolicyError> {
+/// The filters of a configuration; none where filtering is switched off.
+///
+/// # Errors
+/// [`PolicyError`] where they could never work.
+pub fn filters(configured: &config::Filters) -> Result<Option<Arc<Filters>>, PolicyError> {
     if !configured.enabled {
         return Ok(None);
     }
     let mut options = postern_filters::Config::default();
     options.rules.clear();
-    let action = match configured.credit_card {
-        CardAction::Refuse => Some(Action::Reject),
-        CardAction::Report => Some(Action::Allow),
-        CardAction::Off => None,
-    };
-    options.rules.extend(action.map(|action| {
-        let mut rule = Rule::new("dlp.credit_card", Detector::CreditCard, action);
-        rule.count_min = configured.credit_card_count_min;
-        rule
-    }));
+    for detector in Detector::ALL {
+        let action = match detector {
+            Detector::CreditCard => configured.credit_card,
+            Detector::Jwt => configured.jwt,
+            secret if secret.is_secret() => configured.secrets,
+            _ => continue,
+        };
+        match action {
+            FilterAction::Refuse => {
+                let mut rule = Rule::new(format!("dlp.{detector}"), detector, Action::Reject);
+                if detector == Detector::CreditCard {
+                    rule.count_min = configured.credit_card_count_min;
+                }
+                options.rules.push(rule);
+            }
+            // What no rule names is found, and passes.
+            FilterAction::Report => {}
+            FilterAction::Off => options.ignored.push(detector),
+        }
+    }
     let filters = Filters::new(options).map_err(|error| PolicyError(error.to_string()))?;
     Ok(Some(Arc::new(filters)))
 }

@@ -608,7 +608,7 @@ mod tests {
     fn found(text: &[u8], cuts: &[usize]) -> Vec<Finding> {
         let mut findings = Findings::default();
         let part = PartPath::default();
-        let mut sink = Sink { findings: &mut findings, part: &part };
+        let mut sink = Sink { findings: &mut findings, part: &part, anchors: None };
         let mut cards = Cards::new();
         let mut start = 0;
         for cut in cuts.iter().copied().chain([text.len()]) {

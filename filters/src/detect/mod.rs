@@ -12,17 +12,20 @@
 //! None. Above [`DISTINCT_MAX`] values or `FINDINGS_MAX` findings the numbers stop growing where
 //! that is the safe side: what is over is still counted as an occurrence.
 
-pub(crate) mod card;
+mod card;
+pub(crate) mod secret;
 
 use std::fmt;
 
+use self::card::Cards;
+use self::secret::{Anchors, Secrets};
 use crate::mime::PartPath;
 
 /// Most distinct values told apart in one message; `count` never exceeds it.
 pub const DISTINCT_MAX: u32 = 256;
 
 /// Most findings of one message. Values of further parts are booked on the last finding.
-const FINDINGS_MAX: usize = 48;
+const FINDINGS_MAX: usize = 72;
 
 /// Slots of the set of distinct values at its largest: a load of one half.
 const SLOTS_MAX: usize = 2 * DISTINCT_MAX as usize;
@@ -33,6 +36,46 @@ const SLOTS_MAX: usize = 2 * DISTINCT_MAX as usize;
 pub enum Detector {
     /// Payment card numbers: issuer range, length and check digit (ISO/IEC 7812).
     CreditCard,
+    /// Access key ids of Amazon Web Services.
+    AwsAccessKey,
+    /// API keys of Google Cloud.
+    GcpApiKey,
+    /// Account keys of Azure storage, in a connection string.
+    AzureStorageKey,
+    /// Tokens of GitHub, with their checksum.
+    GithubToken,
+    /// Personal access tokens of GitLab.
+    GitlabToken,
+    /// Tokens of Slack.
+    SlackToken,
+    /// Live secret and restricted keys of Stripe.
+    StripeKey,
+    /// API keys of SendGrid.
+    SendgridKey,
+    /// Access tokens of npm.
+    NpmToken,
+    /// Upload tokens of PyPI.
+    PypiToken,
+    /// Project and service keys of OpenAI.
+    OpenaiKey,
+    /// API keys of Anthropic.
+    AnthropicKey,
+    /// Personal access tokens of DigitalOcean.
+    DigitaloceanToken,
+    /// Admin API tokens of Shopify.
+    ShopifyToken,
+    /// Personal access tokens of Databricks.
+    DatabricksToken,
+    /// Service tokens of HashiCorp Vault.
+    VaultToken,
+    /// User tokens of Hugging Face.
+    HuggingfaceToken,
+    /// Private keys in PEM (RFC 7468) or OpenPGP armour.
+    PrivateKey,
+    /// JSON Web Tokens (RFC 7519).
+    Jwt,
+    /// Addresses of databases and queues with a password in them.
+    DbUri,
     /// Nested deeper than [`Limits::depth_max`](crate::Limits::depth_max).
     UnscannableDepth,
     /// More parts than [`Limits::parts_max`](crate::Limits::parts_max).
@@ -50,8 +93,28 @@ pub enum Detector {
 
 impl Detector {
     /// Every detector, in the order findings are reported.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 27] = [
         Self::CreditCard,
+        Self::AwsAccessKey,
+        Self::GcpApiKey,
+        Self::AzureStorageKey,
+        Self::GithubToken,
+        Self::GitlabToken,
+        Self::SlackToken,
+        Self::StripeKey,
+        Self::SendgridKey,
+        Self::NpmToken,
+        Self::PypiToken,
+        Self::OpenaiKey,
+        Self::AnthropicKey,
+        Self::DigitaloceanToken,
+        Self::ShopifyToken,
+        Self::DatabricksToken,
+        Self::VaultToken,
+        Self::HuggingfaceToken,
+        Self::PrivateKey,
+        Self::Jwt,
+        Self::DbUri,
         Self::UnscannableDepth,
         Self::UnscannableParts,
         Self::UnscannableHeader,
@@ -65,6 +128,26 @@ impl Detector {
     pub const fn id(self) -> &'static str {
         match self {
             Self::CreditCard => "credit_card",
+            Self::AwsAccessKey => "aws_access_key",
+            Self::GcpApiKey => "gcp_api_key",
+            Self::AzureStorageKey => "azure_storage_key",
+            Self::GithubToken => "github_token",
+            Self::GitlabToken => "gitlab_token",
+            Self::SlackToken => "slack_token",
+            Self::StripeKey => "stripe_key",
+            Self::SendgridKey => "sendgrid_key",
+            Self::NpmToken => "npm_token",
+            Self::PypiToken => "pypi_token",
+            Self::OpenaiKey => "openai_key",
+            Self::AnthropicKey => "anthropic_key",
+            Self::DigitaloceanToken => "digitalocean_token",
+            Self::ShopifyToken => "shopify_token",
+            Self::DatabricksToken => "databricks_token",
+            Self::VaultToken => "vault_token",
+            Self::HuggingfaceToken => "huggingface_token",
+            Self::PrivateKey => "private_key",
+            Self::Jwt => "jwt",
+            Self::DbUri => "db_uri",
             Self::UnscannableDepth => "unscannable.depth",
             Self::UnscannableParts => "unscannable.parts",
             Self::UnscannableHeader => "unscannable.header",
@@ -83,7 +166,13 @@ impl Detector {
     /// Whether this says that something could not be looked into.
     #[must_use]
     pub fn is_unscannable(self) -> bool {
-        self != Self::CreditCard
+        self >= Self::UnscannableDepth
+    }
+
+    /// Whether this opens something for whoever reads it: keys, tokens, passwords.
+    #[must_use]
+    pub fn is_secret(self) -> bool {
+        self >= Self::AwsAccessKey && self <= Self::DbUri
     }
 }
 
@@ -208,10 +297,54 @@ impl Findings {
     }
 }
 
-/// Where a detector puts what it sees in one part.
+/// Where a detector puts what it sees in one part, and what it looks for.
 pub(crate) struct Sink<'a> {
     pub(crate) findings: &'a mut Findings,
     pub(crate) part: &'a PartPath,
+    /// None where nobody wants to know of secrets.
+    pub(crate) anchors: Option<&'a Anchors>,
+}
+
+/// All that read one text at a time.
+pub(crate) struct Readers {
+    cards: Cards,
+    secrets: Secrets,
+}
+
+impl Readers {
+    pub(crate) fn new() -> Self {
+        Self { cards: Cards::new(), secrets: Secrets::default() }
+    }
+
+    /// Takes the next piece of a text.
+    pub(crate) fn push(&mut self, text: &[u8], sink: &mut Sink<'_>) {
+        self.cards.push(text, sink);
+        if let Some(anchors) = sink.anchors {
+            self.secrets.push(text, anchors, sink);
+        }
+    }
+
+    /// Takes the rest of a text and ends it.
+    pub(crate) fn push_last(&mut self, text: &[u8], sink: &mut Sink<'_>) {
+        self.cards.push_last(text, sink);
+        if let Some(anchors) = sink.anchors {
+            self.secrets.push(text, anchors, sink);
+            self.secrets.end(anchors, sink);
+        }
+    }
+
+    /// Ends the text: what follows is unrelated.
+    pub(crate) fn end(&mut self, sink: &mut Sink<'_>) {
+        self.cards.end(sink);
+        if let Some(anchors) = sink.anchors {
+            self.secrets.end(anchors, sink);
+        }
+    }
+
+    /// Heap memory held, bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.secrets.heap_bytes()
+    }
 }
 
 impl Sink<'_> {

@@ -23,8 +23,8 @@ use std::mem::discriminant;
 use memchr::memmem::Finder;
 use memchr::{memchr, memchr2};
 
-use crate::detect::card::Cards;
-use crate::detect::{Detector, Findings, Sink};
+use crate::detect::secret::Anchors;
+use crate::detect::{Detector, Findings, Readers, Sink};
 use crate::limits::{BOUNDARY_BYTES_MAX, FIELD_BYTES_MAX, Limits};
 use crate::mime::PartPath;
 use crate::mime::charset::Charset;
@@ -41,6 +41,14 @@ pub(crate) struct Context<'a> {
     /// Finds a line that begins with two dashes.
     pub(crate) dashes: &'a Finder<'static>,
     pub(crate) findings: &'a mut Findings,
+    /// None where nobody wants to know of secrets.
+    pub(crate) anchors: Option<&'a Anchors>,
+}
+
+impl Context<'_> {
+    fn sink<'a>(&'a mut self, part: &'a PartPath) -> Sink<'a> {
+        Sink { findings: self.findings, part, anchors: self.anchors }
+    }
 }
 
 /// One message being taken apart.
@@ -51,7 +59,7 @@ pub(crate) struct Walk {
     parts_breached: bool,
     state: State,
     header: Header,
-    cards: Cards,
+    readers: Readers,
     line_starts: bool,
     held: Vec<u8>,
 }
@@ -137,7 +145,7 @@ impl Walk {
             parts_breached: false,
             state: State::Header,
             header: Header::new(true),
-            cards: Cards::new(),
+            readers: Readers::new(),
             line_starts: true,
             held: Vec::new(),
         }
@@ -183,7 +191,8 @@ impl Walk {
         };
         let boundaries: usize = self.open.iter().map(|level| level.boundary.len()).sum();
         let levels = self.open.capacity() * size_of::<Level>();
-        boundaries + levels + kind + self.header.value.capacity() + self.held.capacity()
+        let held = self.header.value.capacity() + self.held.capacity();
+        boundaries + levels + kind + held + self.readers.heap_bytes()
     }
 
     fn may_delimit(&self, first: u8) -> bool {
@@ -318,15 +327,15 @@ impl Walk {
     /// The end of a body or of a header section without one.
     fn part_ends(&mut self, context: &mut Context<'_>) {
         let state = std::mem::replace(&mut self.state, State::Skip);
-        let mut sink = Sink { findings: context.findings, part: &self.path };
+        let mut sink = context.sink(&self.path);
         match state {
-            State::Header => self.header.field_ends(&mut self.cards, &mut sink),
+            State::Header => self.header.field_ends(&mut self.readers, &mut sink),
             State::Skip => {}
             State::Text(Text { mut transfer, mut charset }) => {
-                let cards = &mut self.cards;
-                transfer.finish(|piece| charset.push(piece, |text| cards.push(text, &mut sink)));
-                charset.finish(|text| cards.push(text, &mut sink));
-                cards.end(&mut sink);
+                let readers = &mut self.readers;
+                transfer.finish(|piece| charset.push(piece, |text| readers.push(text, &mut sink)));
+                charset.finish(|text| readers.push(text, &mut sink));
+                readers.end(&mut sink);
             }
         }
     }
@@ -342,18 +351,19 @@ impl Walk {
     /// Takes content that holds no delimiter; stops behind the end of a header section, because
     /// then other boundaries may count. Gives the bytes taken, at least one.
     fn content(&mut self, input: &[u8], context: &mut Context<'_>) -> usize {
-        let mut sink = Sink { findings: context.findings, part: &self.path };
+        let limits = context.limits;
+        let mut sink = context.sink(&self.path);
         match &mut self.state {
             State::Skip => input.len(),
             State::Text(Text { transfer, charset }) => {
-                let cards = &mut self.cards;
+                let readers = &mut self.readers;
                 transfer
-                    .push(input, |piece| charset.push(piece, |text| cards.push(text, &mut sink)));
+                    .push(input, |piece| charset.push(piece, |text| readers.push(text, &mut sink)));
                 input.len()
             }
             State::Header => {
-                let cards = &mut self.cards;
-                let (used, ended) = self.header.read(input, context.limits, cards, &mut sink);
+                let readers = &mut self.readers;
+                let (used, ended) = self.header.read(input, limits, readers, &mut sink);
                 if ended {
                     self.body_begins(context);
                 }
@@ -467,23 +477,23 @@ impl Header {
         &mut self,
         input: &[u8],
         limits: &Limits,
-        cards: &mut Cards,
+        readers: &mut Readers,
         sink: &mut Sink<'_>,
     ) -> (usize, bool) {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             let taken = match self.place {
                 Place::Start | Place::StartCr if rest[0] == b'\n' => {
-                    self.field_ends(cards, sink);
+                    self.field_ends(readers, sink);
                     return (at + 1, true);
                 }
-                Place::Start => self.line_begins(rest[0], cards, sink),
+                Place::Start => self.line_begins(rest[0], readers, sink),
                 Place::StartCr => {
-                    self.name_begins(cards, sink);
+                    self.name_begins(readers, sink);
                     0
                 }
-                Place::Name => self.name(rest, cards, sink),
-                Place::Value => self.value(rest, cards, sink),
+                Place::Name => self.name(rest, readers, sink),
+                Place::Value => self.value(rest, readers, sink),
             };
             at += taken;
             self.count(taken, limits, sink);
@@ -505,31 +515,31 @@ impl Header {
         }
     }
 
-    fn line_begins(&mut self, first: u8, cards: &mut Cards, sink: &mut Sink<'_>) -> usize {
+    fn line_begins(&mut self, first: u8, readers: &mut Readers, sink: &mut Sink<'_>) -> usize {
         match first {
             b'\r' => {
                 self.place = Place::StartCr;
                 1
             }
             b' ' | b'\t' => {
-                self.append(b" ", cards, sink);
+                self.append(b" ", readers, sink);
                 self.place = Place::Value;
                 1
             }
             _ => {
-                self.name_begins(cards, sink);
+                self.name_begins(readers, sink);
                 0
             }
         }
     }
 
-    fn name_begins(&mut self, cards: &mut Cards, sink: &mut Sink<'_>) {
-        self.field_ends(cards, sink);
+    fn name_begins(&mut self, readers: &mut Readers, sink: &mut Sink<'_>) {
+        self.field_ends(readers, sink);
         self.place = Place::Name;
         self.name_bytes = 0;
     }
 
-    fn name(&mut self, rest: &[u8], cards: &mut Cards, sink: &mut Sink<'_>) -> usize {
+    fn name(&mut self, rest: &[u8], readers: &mut Readers, sink: &mut Sink<'_>) -> usize {
         let room = NAME_BYTES_MAX - self.name_bytes;
         let window = &rest[..rest.len().min(room)];
         match memchr2(b':', b'\n', window) {
@@ -547,7 +557,7 @@ impl Header {
                     self.field = Field::Text;
                     self.place = Place::Value;
                     let name = self.name;
-                    self.append(&name[..self.name_bytes], cards, sink);
+                    self.append(&name[..self.name_bytes], readers, sink);
                 }
                 length
             }
@@ -559,16 +569,16 @@ impl Header {
         self.name_bytes += bytes.len();
     }
 
-    fn value(&mut self, rest: &[u8], cards: &mut Cards, sink: &mut Sink<'_>) -> usize {
+    fn value(&mut self, rest: &[u8], readers: &mut Readers, sink: &mut Sink<'_>) -> usize {
         let end = memchr(b'\n', rest);
         let line = &rest[..end.unwrap_or(rest.len())];
         if self.field != Field::Machine {
             if self.cr && !(line.is_empty() && end.is_some()) {
-                self.append(b"\r", cards, sink);
+                self.append(b"\r", readers, sink);
             }
             let text = line.strip_suffix(b"\r").unwrap_or(line);
             self.cr = text.len() < line.len();
-            self.append(text, cards, sink);
+            self.append(text, readers, sink);
         }
         match end {
             Some(end) => {
@@ -581,7 +591,7 @@ impl Header {
     }
 
     /// Adds to the field's value. A full buffer is cut at white space and looked at, if it is text.
-    fn append(&mut self, mut bytes: &[u8], cards: &mut Cards, sink: &mut Sink<'_>) {
+    fn append(&mut self, mut bytes: &[u8], readers: &mut Readers, sink: &mut Sink<'_>) {
         if self.field == Field::Machine {
             return;
         }
@@ -594,45 +604,45 @@ impl Header {
                 return;
             }
             if self.field == Field::Text {
-                self.piece_ends(cards, sink);
+                self.piece_ends(readers, sink);
             } else {
-                self.structured_overflows(cards, sink);
+                self.structured_overflows(readers, sink);
             }
         }
     }
 
     /// Looks at a full buffer up to its last white space and keeps what is behind.
-    fn piece_ends(&mut self, cards: &mut Cards, sink: &mut Sink<'_>) {
+    fn piece_ends(&mut self, readers: &mut Readers, sink: &mut Sink<'_>) {
         let space = self.value.iter().rposition(|byte| b" \t".contains(byte));
         let end = space.filter(|space| *space > FIELD_BYTES_MAX / 2).unwrap_or(self.value.len());
-        look_at(&self.value[..end], cards, sink);
+        look_at(&self.value[..end], readers, sink);
         self.value.drain(..end);
     }
 
     /// A structured value is too long to be understood: it is read for what fits, and looked at as
     /// text from there on.
-    fn structured_overflows(&mut self, cards: &mut Cards, sink: &mut Sink<'_>) {
+    fn structured_overflows(&mut self, readers: &mut Readers, sink: &mut Sink<'_>) {
         self.breach(sink);
         self.understand(sink);
         self.field = Field::Text;
-        self.piece_ends(cards, sink);
+        self.piece_ends(readers, sink);
     }
 
     /// A field is complete.
-    fn field_ends(&mut self, cards: &mut Cards, sink: &mut Sink<'_>) {
+    fn field_ends(&mut self, readers: &mut Readers, sink: &mut Sink<'_>) {
         if self.place == Place::Name {
             // The section was cut off in a name.
             self.field = Field::Text;
             let name = self.name;
-            self.append(&name[..self.name_bytes], cards, sink);
+            self.append(&name[..self.name_bytes], readers, sink);
         }
         self.place = Place::Start;
         self.cr = false;
         match self.field {
             Field::Machine => return,
-            Field::Text => look_at_last(&self.value, cards, sink),
+            Field::Text => look_at_last(&self.value, readers, sink),
             Field::Disposition => {
-                look_at_last(&self.value, cards, sink);
+                look_at_last(&self.value, readers, sink);
                 self.understand(sink);
             }
             Field::ContentType | Field::TransferEncoding => self.understand(sink),
@@ -674,17 +684,17 @@ impl Header {
 }
 
 /// Shows a piece of a header value to the detectors, encoded words decoded.
-fn look_at(value: &[u8], cards: &mut Cards, sink: &mut Sink<'_>) {
+fn look_at(value: &[u8], readers: &mut Readers, sink: &mut Sink<'_>) {
     match field::decoded_words(value) {
-        Some(decoded) => cards.push(&decoded, sink),
-        None => cards.push(value, sink),
+        Some(decoded) => readers.push(&decoded, sink),
+        None => readers.push(value, sink),
     }
 }
 
 /// The same for the last piece of a value.
-fn look_at_last(value: &[u8], cards: &mut Cards, sink: &mut Sink<'_>) {
+fn look_at_last(value: &[u8], readers: &mut Readers, sink: &mut Sink<'_>) {
     match field::decoded_words(value) {
-        Some(decoded) => cards.push_last(&decoded, sink),
-        None => cards.push_last(value, sink),
+        Some(decoded) => readers.push_last(&decoded, sink),
+        None => readers.push_last(value, sink),
     }
 }

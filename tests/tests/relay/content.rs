@@ -1,7 +1,8 @@
-//! Mail with payment card numbers is refused: with the rule, never with what was found.
+//! Mail with payment card numbers or secrets is refused: with the rule, never with what was found.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use postern_tests::ledger::wait_until;
 use postern_tests::message::{Mail, to_wire};
 use postern_tests::relay::{RECIPIENT, SENDER, Setup};
 use postern_tests::sink::Sink;
@@ -84,6 +85,52 @@ fn a_card_number_split_over_packets_and_chunks_is_found() {
     }
     client.command("BDAT 0 LAST").expect(550);
     assert!(sink.stop().is_empty());
+}
+
+/// Secrets are refused with their kind, and never with their value; a token of a link passes.
+#[test]
+fn secrets_are_refused_and_links_with_tokens_pass() {
+    let sink = Sink::start();
+    let relay = Setup::new(sink.addr()).start();
+    let token = "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";
+    let mut client = relay.connect();
+    let body = format!("Deploy with {token} please.\r\n");
+    let refused = client.submit(&Mail::with_body(SENDER, RECIPIENT, body.as_bytes()));
+    let refused = refused.expect_status(550, "5.7.1");
+    let text = refused.lines.join(" ");
+    assert!(text.contains("github_token part=1 count=1 rule=dlp.github_token"), "{text}");
+    assert!(!text.contains(token) && !relay.log_end().contains(token));
+    let link = "https://example.com/reset?t=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3\r\n";
+    client.submit(&Mail::with_body(SENDER, RECIPIENT, link.as_bytes())).expect(250);
+    sink.wait_for(1, 30);
+    assert!(wait_until(10, || relay.log_end().contains("detector=jwt")), "{}", relay.log_end());
+    sink.stop();
+}
+
+#[test]
+fn a_scan_says_what_the_relay_would() {
+    let sink = Sink::start();
+    let relay = Setup::new(sink.addr()).prepare();
+    let write = |name: &str, content: &[u8]| {
+        let file = relay.home().join(name);
+        std::fs::write(&file, content).expect("an own folder");
+        file.display().to_string()
+    };
+    let encoded = BASE64.encode(format!("the card is {CARD}, twice {CARD}"));
+    let card = write("card.eml", &with_part("Content-Transfer-Encoding: base64\r\n", &encoded));
+    let clean = write("clean.eml", &with_part("", "nothing to see"));
+    let text = relay.command(&["scan", &card, &clean]).expect_success().out;
+    assert!(text.contains("card.eml: refused: credit_card part=1 count=1"), "{text}");
+    assert!(text.contains("clean.eml: passes; found nothing") && !text.contains("4111"), "{text}");
+    let ran = relay.command(&["scan", "--json", &clean, &card, "/nonexistent.eml"]);
+    assert!(!ran.success && ran.err.contains("/nonexistent.eml"), "{ran:?}");
+    let lines: Vec<serde_json::Value> =
+        ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((lines.len(), &lines[0]["verdict"]), (2, &"allow".into()));
+    let found = &lines[1]["found"][0];
+    assert_eq!((&found["type"], &found["count"]), (&"credit_card".into(), &1.into()));
+    assert_eq!((&found["occurrences"], &found["confidence"]), (&2.into(), &"high".into()));
+    sink.stop();
 }
 
 #[test]

@@ -158,6 +158,10 @@ fn signing(text: &mut String, keys: &[SigningKey]) {
             text,
             "# [[dkim]]\n# domain = \"example.com\"\n# selector = \"2026a\"\n# key_file = \"dkim.pem\""
         );
+        lines!(
+            text,
+            "# Or let the relay make, publish and rotate keys by itself: `managed = true` and [keys]."
+        );
     }
     for key in keys {
         lines!(text, "\n[[dkim]]\ndomain = {}", quoted(&key.domain));
@@ -169,6 +173,8 @@ fn filters(text: &mut String, plan: &Plan) {
     lines!(text, "\n[filters]\nenabled = {}", plan.has_filters);
     lines!(text, "# Payment card numbers: \"refuse\", \"report\" or \"off\".");
     lines!(text, "credit_card = {{ action = \"refuse\" }}");
+    lines!(text, "# Keys, tokens and passwords; the same words.");
+    lines!(text, "secrets = {{ action = \"refuse\" }}");
 }
 
 /// As TOML writes a text.

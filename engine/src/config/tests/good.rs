@@ -149,8 +149,10 @@ fn everything_that_can_be_set_is_read() {
             blinding: false,
         }
     );
-    assert_eq!(snapshot.filters.credit_card, CardAction::Report);
+    assert_eq!(snapshot.filters.credit_card, FilterAction::Report);
     assert_eq!(snapshot.filters.credit_card_count_min, 3);
+    assert_eq!(snapshot.filters.secrets, FilterAction::Report);
+    assert_eq!(snapshot.filters.jwt, FilterAction::Off);
 }
 
 /// `everything.toml` is complete: each key of [`KEYS`] is set in it.
