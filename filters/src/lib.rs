@@ -46,6 +46,7 @@ mod limits;
 mod mime;
 mod policy;
 mod scan;
+pub mod validate;
 
 pub use detect::{Confidence, DISTINCT_MAX, Detector, Finding};
 pub use limits::{DEPTH_LIMIT, HEADER_BYTES_LIMIT, Limits, PARTS_LIMIT};
