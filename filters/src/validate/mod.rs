@@ -22,6 +22,7 @@
 
 pub mod americas;
 pub mod bank;
+pub mod europe;
 pub mod generic;
 
 /// Makes the enum, its names and its functions out of one table.
@@ -102,6 +103,57 @@ validators! {
     ArCuit "ar_cuit" americas::ar_cuit;
     /// Mexican CURP.
     MxCurp "mx_curp" americas::mx_curp;
+
+    /// UK National Insurance number, form only.
+    GbNino "gb_nino" europe::gb_nino;
+    /// NHS number.
+    GbNhs "gb_nhs" europe::gb_nhs;
+    /// French NIR with its key.
+    FrNir "fr_nir" europe::fr_nir;
+    /// Spanish DNI.
+    EsDni "es_dni" europe::es_dni;
+    /// Spanish NIE.
+    EsNie "es_nie" europe::es_nie;
+    /// Italian codice fiscale.
+    ItCodiceFiscale "it_codice_fiscale" europe::it_codice_fiscale;
+    /// Dutch BSN.
+    NlBsn "nl_bsn" europe::nl_bsn;
+    /// Belgian national number.
+    BeNational "be_national" europe::be_national;
+    /// Swedish personnummer or samordningsnummer.
+    SePersonnummer "se_personnummer" europe::se_personnummer;
+    /// Norwegian fødselsnummer or D-number.
+    NoFodselsnummer "no_fodselsnummer" europe::no_fodselsnummer;
+    /// Danish CPR number, date only.
+    DkCpr "dk_cpr" europe::dk_cpr;
+    /// Finnish henkilötunnus.
+    FiHetu "fi_hetu" europe::fi_hetu;
+    /// Polish PESEL.
+    PlPesel "pl_pesel" europe::pl_pesel;
+    /// German Steuer-Identifikationsnummer.
+    DeSteuerId "de_steuer_id" europe::de_steuer_id;
+    /// Austrian social security number.
+    AtSvnr "at_svnr" europe::at_svnr;
+    /// Swiss AHV number.
+    ChAhv "ch_ahv" europe::ch_ahv;
+    /// Portuguese NIF.
+    PtNif "pt_nif" europe::pt_nif;
+    /// Greek AMKA.
+    GrAmka "gr_amka" europe::gr_amka;
+    /// Irish PPS number.
+    IePps "ie_pps" europe::ie_pps;
+    /// Romanian CNP.
+    RoCnp "ro_cnp" europe::ro_cnp;
+    /// Bulgarian EGN.
+    BgEgn "bg_egn" europe::bg_egn;
+    /// Czech or Slovak rodné číslo.
+    CzRodneCislo "cz_rodne_cislo" europe::cz_rodne_cislo;
+    /// Croatian OIB.
+    HrOib "hr_oib" europe::hr_oib;
+    /// Estonian isikukood.
+    EeIsikukood "ee_isikukood" europe::ee_isikukood;
+    /// Lithuanian asmens kodas.
+    LtAsmensKodas "lt_asmens_kodas" europe::lt_asmens_kodas;
 }
 
 impl Validator {
@@ -166,6 +218,12 @@ fn is_date(year: u64, month: u64, day: u64) -> bool {
         _ => return false,
     };
     (1..=days).contains(&day)
+}
+
+/// Whether this is a day in some century, for a year of two digits.
+fn is_date_short(year: u64, month: u64, day: u64) -> bool {
+    // 2000 is a leap year: what has a 29 February in any century has it then.
+    is_date(2000 + year, month, day)
 }
 
 #[cfg(test)]
@@ -271,11 +329,13 @@ mod tests {
         ] {
             assert_eq!(is_date(year, month, day), want, "{year}-{month}-{day}");
         }
+        assert!(is_date_short(0, 2, 29) && is_date_short(96, 2, 29) && !is_date_short(99, 2, 29));
     }
 
     #[test]
     fn a_filler_is_refused_whatever_its_check_says() {
         assert!(generic::luhn(b"0000000000") && !Validator::Luhn.accepts(b"0000000000"));
+        assert!(europe::dk_cpr(b"1111111111") && !Validator::DkCpr.accepts(b"1111111111"));
     }
 
     proptest! {
