@@ -21,6 +21,7 @@
 //! None.
 
 pub mod americas;
+pub mod asia;
 pub mod bank;
 pub mod europe;
 pub mod generic;
@@ -154,6 +155,53 @@ validators! {
     EeIsikukood "ee_isikukood" europe::ee_isikukood;
     /// Lithuanian asmens kodas.
     LtAsmensKodas "lt_asmens_kodas" europe::lt_asmens_kodas;
+
+    /// Japanese individual number.
+    JpMynumber "jp_mynumber" asia::jp_mynumber;
+    /// Japanese corporate number.
+    JpCorporate "jp_corporate" asia::jp_corporate;
+    /// Japanese driving licence.
+    JpDrivingLicence "jp_driving_licence" asia::jp_driving_licence;
+    /// Japanese basic pension number, form only.
+    JpPension "jp_pension" asia::jp_pension;
+    /// Japanese health insurer's number of eight digits.
+    JpInsurer "jp_insurer" asia::jp_insurer;
+    /// Japanese residence card, form only.
+    JpResidenceCard "jp_residence_card" asia::jp_residence_card;
+    /// Indian Aadhaar.
+    InAadhaar "in_aadhaar" asia::in_aadhaar;
+    /// Indian PAN, form only.
+    InPan "in_pan" asia::in_pan;
+    /// Indian GSTIN.
+    InGstin "in_gstin" asia::in_gstin;
+    /// Chinese resident identity number.
+    CnResidentId "cn_resident_id" asia::cn_resident_id;
+    /// South Korean resident registration number.
+    KrRrn "kr_rrn" asia::kr_rrn;
+    /// Singapore NRIC or FIN.
+    SgNric "sg_nric" asia::sg_nric;
+    /// Taiwanese national identity or resident certificate number.
+    TwNationalId "tw_national_id" asia::tw_national_id;
+    /// Hong Kong identity card.
+    HkHkid "hk_hkid" asia::hk_hkid;
+    /// Thai national identity number.
+    ThNationalId "th_national_id" asia::th_national_id;
+    /// Malaysian MyKad, form only.
+    MyMykad "my_mykad" asia::my_mykad;
+    /// Indonesian NIK, form only.
+    IdNik "id_nik" asia::id_nik;
+    /// Turkish identity number.
+    TrTckn "tr_tckn" asia::tr_tckn;
+    /// Israeli identity number.
+    IlIdentity "il_identity" asia::il_identity;
+    /// Australian tax file number.
+    AuTfn "au_tfn" asia::au_tfn;
+    /// Australian business number.
+    AuAbn "au_abn" asia::au_abn;
+    /// Australian Medicare card.
+    AuMedicare "au_medicare" asia::au_medicare;
+    /// South African identity number.
+    ZaIdentity "za_identity" asia::za_identity;
 }
 
 impl Validator {
