@@ -4,7 +4,8 @@
 //! validators by [`Validator::name`]. Each is written from the rule its doc comment names: a
 //! standard, a law, or the authority that gives the identifier out.
 //!
-//! A candidate is ASCII: digits, letters in upper case, no separators.
+//! A candidate is ASCII: digits, letters in upper case, no separators. Only the tokens of services
+//! ([`tokens`]) keep their case and their punctuation.
 //!
 //! # Invariants
 //! - Pure: the answer depends on the value only. No clock, so that a date may lie in the future.
@@ -25,6 +26,7 @@ pub mod asia;
 pub mod bank;
 pub mod europe;
 pub mod generic;
+pub mod tokens;
 
 /// Makes the enum, its names and its functions out of one table.
 macro_rules! validators {
@@ -202,6 +204,13 @@ validators! {
     AuMedicare "au_medicare" asia::au_medicare;
     /// South African identity number.
     ZaIdentity "za_identity" asia::za_identity;
+
+    /// GitHub token.
+    GithubToken "github_token" tokens::github_token;
+    /// AWS access key id, form only.
+    AwsAccessKeyId "aws_access_key_id" tokens::aws_access_key_id;
+    /// JSON Web Token, form only.
+    Jwt "jwt" tokens::jwt;
 }
 
 impl Validator {
@@ -315,8 +324,13 @@ mod tests {
     }
 
     /// Some places of these take a letter or a digit, and no check character tells for sure.
-    const FREE: [Validator; 4] =
-        [Validator::Iban, Validator::Bic, Validator::UsMbi, Validator::MxCurp];
+    const FREE: [Validator; 5] = [
+        Validator::Iban,
+        Validator::Bic,
+        Validator::UsMbi,
+        Validator::MxCurp,
+        Validator::AwsAccessKeyId,
+    ];
 
     /// As [`check`], and every change of a single digit is refused.
     #[track_caller]
@@ -392,6 +406,7 @@ mod tests {
         #[test]
         fn any_bytes_are_answered(value in proptest::collection::vec(any::<u8>(), 0..=40)) {
             Validator::ALL.iter().for_each(|validator| _ = validator.accepts(&value));
+            prop_assert!(tokens::entropy_millibits(&value) <= 8000);
         }
 
         /// Bytes that get past the first look.
