@@ -152,13 +152,26 @@ impl ManagedLine {
             if !self.is_configured() {
                 continue;
             }
-            let plan = self.settings().plan;
-            let steps = self.content.borrow().line.steps(&plan, self.shared.clock.now_s());
-            for step in steps.iter().filter(|step| self.may_try(step)) {
-                let result = self.take(step).await;
-                self.note(step, result);
+            // A sighting is followed at once by what it allows, while it is fresh.
+            for _ in 0..ROUNDS_MAX {
+                if !self.take_steps().await {
+                    break;
+                }
             }
         }
+    }
+
+    /// Takes every step that can be taken; says whether one succeeded.
+    async fn take_steps(&self) -> bool {
+        let plan = self.settings().plan;
+        let steps = self.content.borrow().line.steps(&plan, self.shared.clock.now_s());
+        let mut has_progress = false;
+        for step in steps.iter().filter(|step| self.may_try(step)) {
+            let result = self.take(step).await;
+            has_progress |= result.is_ok();
+            self.note(step, result);
+        }
+        has_progress
     }
 
     /// Counts the time since the last call, and stores now and then what was counted.
@@ -442,5 +455,7 @@ fn generate(algorithm: Algorithm) -> Result<(SigningKey, u16), String> {
 
 /// What every verifier takes, and what fits a DNS answer without fragments.
 const KEY_BITS: usize = 2_048;
+/// Steps that may follow from each other before others have a turn.
+const ROUNDS_MAX: usize = 4;
 /// How often counted time is stored: what a crash makes a wait longer by.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
