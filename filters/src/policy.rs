@@ -85,7 +85,7 @@ impl Default for Config {
     /// Rejects from one payment card number on, under the id `dlp.credit_card`, and from one secret on,
     /// under `dlp.` and its id; JSON Web Tokens are found only, for links to reset a password hold them.
     fn default() -> Self {
-        let secrets = Detector::ALL.into_iter().filter(|detector| detector.is_secret());
+        let secrets = Detector::all().filter(|detector| detector.is_secret());
         let detectors = [Detector::CreditCard].into_iter().chain(secrets);
         let rejected = detectors.filter(|detector| *detector != Detector::Jwt);
         let rule = |detector| Rule::new(format!("dlp.{detector}"), detector, Action::Reject);

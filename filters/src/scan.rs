@@ -30,7 +30,7 @@ impl Filters {
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
         let is_wanted = |detector: &Detector| !config.ignored.contains(detector);
-        let mut secrets = Detector::ALL.into_iter().filter(|detector| detector.is_secret());
+        let mut secrets = Detector::all().filter(|detector| detector.is_secret());
         let anchors = secrets.any(|detector| is_wanted(&detector)).then(Anchors::new);
         Ok(Self { config, dashes: Finder::new(b"\n--"), anchors })
     }

@@ -15,6 +15,8 @@ pub struct Filters {
     pub secrets: FilterAction,
     /// The same with JSON Web Tokens, which links to reset a password hold.
     pub jwt: FilterAction,
+    /// The same with identity, tax and account numbers.
+    pub identifiers: FilterAction,
 }
 
 /// What happens to a message in which something is found.
@@ -36,6 +38,7 @@ impl Default for Filters {
             credit_card_count_min: 1,
             secrets: FilterAction::Refuse,
             jwt: FilterAction::Report,
+            identifiers: FilterAction::Report,
         }
     }
 }
@@ -46,6 +49,7 @@ impl Filters {
         let default = Self::default();
         let card = section.table("credit_card", "filters.credit_card");
         let secrets = section.table("secrets", "filters.secrets");
+        let identifiers = section.table("identifiers", "filters.identifiers");
         let action = |section: Option<&Section<'_>>, key, default| {
             section.map_or(default, |section| section.choice(key, &ACTIONS, default))
         };
@@ -57,6 +61,7 @@ impl Filters {
                 .unwrap_or(default.credit_card_count_min),
             secrets: action(secrets.as_ref(), "action", default.secrets),
             jwt: action(secrets.as_ref(), "jwt", default.jwt),
+            identifiers: action(identifiers.as_ref(), "action", default.identifiers),
         }
     }
 }

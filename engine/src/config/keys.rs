@@ -132,9 +132,10 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ),
     ("keys.update", &["server", "tsig_name", "tsig_secret_file", "tsig_algorithm"]),
     ("signer", &["backend", "cores", "max_wait", "blinding"]),
-    ("filters", &["enabled", "credit_card", "secrets"]),
+    ("filters", &["enabled", "credit_card", "secrets", "identifiers"]),
     ("filters.credit_card", &["action", "count_min"]),
     ("filters.secrets", &["action", "jwt"]),
+    ("filters.identifiers", &["action"]),
 ];
 
 /// The keys of a section.

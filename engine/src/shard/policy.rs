@@ -153,11 +153,12 @@ pub fn filters(configured: &config::Filters) -> Result<Option<Arc<Filters>>, Pol
     }
     let mut options = postern_filters::Config::default();
     options.rules.clear();
-    for detector in Detector::ALL {
+    for detector in Detector::all() {
         let action = match detector {
             Detector::CreditCard => configured.credit_card,
             Detector::Jwt => configured.jwt,
             secret if secret.is_secret() => configured.secrets,
+            number if number.is_number() => configured.identifiers,
             _ => continue,
         };
         match action {

@@ -13,11 +13,14 @@
 //! that is the safe side: what is over is still counted as an occurrence.
 
 mod card;
+mod held;
+mod number;
 pub(crate) mod secret;
 
 use std::fmt;
 
 use self::card::Cards;
+use self::number::Numbers;
 use self::secret::{Anchors, Secrets};
 use crate::mime::PartPath;
 
@@ -25,7 +28,7 @@ use crate::mime::PartPath;
 pub const DISTINCT_MAX: u32 = 256;
 
 /// Most findings of one message. Values of further parts are booked on the last finding.
-const FINDINGS_MAX: usize = 72;
+const FINDINGS_MAX: usize = 192;
 
 /// Slots of the set of distinct values at its largest: a load of one half.
 const SLOTS_MAX: usize = 2 * DISTINCT_MAX as usize;
@@ -76,6 +79,8 @@ pub enum Detector {
     Jwt,
     /// Addresses of databases and queues with a password in them.
     DbUri,
+    /// Identity, tax and account numbers, by their index among all.
+    Number(u8),
     /// Nested deeper than [`Limits::depth_max`](crate::Limits::depth_max).
     UnscannableDepth,
     /// More parts than [`Limits::parts_max`](crate::Limits::parts_max).
@@ -92,8 +97,8 @@ pub enum Detector {
 }
 
 impl Detector {
-    /// Every detector, in the order findings are reported.
-    pub const ALL: [Self; 27] = [
+    /// Every detector but the numbers, in the order findings are reported.
+    const NAMED: [Self; 27] = [
         Self::CreditCard,
         Self::AwsAccessKey,
         Self::GcpApiKey,
@@ -123,6 +128,12 @@ impl Detector {
         Self::UnscannableCharset,
     ];
 
+    /// Every detector.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let numbers = (0..number::COUNT).filter_map(|index| u8::try_from(index).ok());
+        Self::NAMED.into_iter().chain(numbers.map(Self::Number))
+    }
+
     /// The stable id, as rules and replies write it.
     #[must_use]
     pub const fn id(self) -> &'static str {
@@ -148,6 +159,7 @@ impl Detector {
             Self::PrivateKey => "private_key",
             Self::Jwt => "jwt",
             Self::DbUri => "db_uri",
+            Self::Number(index) => number::id(index),
             Self::UnscannableDepth => "unscannable.depth",
             Self::UnscannableParts => "unscannable.parts",
             Self::UnscannableHeader => "unscannable.header",
@@ -160,13 +172,26 @@ impl Detector {
     /// The detector with this id.
     #[must_use]
     pub fn from_id(id: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|detector| detector.id() == id)
+        Self::all().find(|detector| detector.id() == id)
     }
 
     /// Whether this says that something could not be looked into.
     #[must_use]
     pub fn is_unscannable(self) -> bool {
         self >= Self::UnscannableDepth
+    }
+
+    /// Whether this is an identity, tax or account number.
+    #[must_use]
+    pub fn is_number(self) -> bool {
+        matches!(self, Self::Number(_))
+    }
+
+    /// What tells a value from others: FNV-1a over detector and value, never zero.
+    pub(crate) fn identity(self, value: &[u8]) -> u64 {
+        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let seed = self.id().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| mix(hash, &byte));
+        value.iter().fold(seed, mix).max(1)
     }
 
     /// Whether this opens something for whoever reads it: keys, tokens, passwords.
@@ -308,17 +333,19 @@ pub(crate) struct Sink<'a> {
 /// All that read one text at a time.
 pub(crate) struct Readers {
     cards: Cards,
+    numbers: Numbers,
     secrets: Secrets,
 }
 
 impl Readers {
     pub(crate) fn new() -> Self {
-        Self { cards: Cards::new(), secrets: Secrets::default() }
+        Self { cards: Cards::new(), numbers: Numbers::default(), secrets: Secrets::default() }
     }
 
     /// Takes the next piece of a text.
     pub(crate) fn push(&mut self, text: &[u8], sink: &mut Sink<'_>) {
         self.cards.push(text, sink);
+        self.numbers.push(text, sink);
         if let Some(anchors) = sink.anchors {
             self.secrets.push(text, anchors, sink);
         }
@@ -327,6 +354,8 @@ impl Readers {
     /// Takes the rest of a text and ends it.
     pub(crate) fn push_last(&mut self, text: &[u8], sink: &mut Sink<'_>) {
         self.cards.push_last(text, sink);
+        self.numbers.push(text, sink);
+        self.numbers.end(sink);
         if let Some(anchors) = sink.anchors {
             self.secrets.push(text, anchors, sink);
             self.secrets.end(anchors, sink);
@@ -336,6 +365,7 @@ impl Readers {
     /// Ends the text: what follows is unrelated.
     pub(crate) fn end(&mut self, sink: &mut Sink<'_>) {
         self.cards.end(sink);
+        self.numbers.end(sink);
         if let Some(anchors) = sink.anchors {
             self.secrets.end(anchors, sink);
         }
@@ -343,7 +373,7 @@ impl Readers {
 
     /// Heap memory held, bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.secrets.heap_bytes()
+        self.secrets.heap_bytes() + self.numbers.heap_bytes()
     }
 }
 
@@ -358,7 +388,7 @@ impl Sink<'_> {
 }
 
 /// Kinds of finding (detector and confidence) that can occur.
-const KINDS_MAX: usize = Detector::ALL.len() + 2;
+const KINDS_MAX: usize = Detector::NAMED.len() + 2 + 2 * number::COUNT;
 const _: () = assert!(FINDINGS_MAX <= 255 && KINDS_MAX < FINDINGS_MAX);
 
 /// The distinct values of one message and the finding each is booked on: open addressing, grown by
@@ -463,7 +493,7 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_found_again() {
-        for detector in Detector::ALL {
+        for detector in Detector::all() {
             assert_eq!(Detector::from_id(detector.id()), Some(detector));
         }
         assert_eq!(Detector::from_id("creditcard"), None);

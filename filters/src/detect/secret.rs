@@ -17,7 +17,9 @@
 
 use aho_corasick::packed::{Config, MatchKind, Searcher};
 
+use crate::detect::held::Held;
 use crate::detect::{Confidence, Detector, Sink};
+use crate::validate::Validator;
 
 /// How far beyond its first byte a secret is read. Longer ones are told by so much of them.
 const AHEAD_BYTES: usize = 320;
@@ -119,47 +121,22 @@ impl Anchors {
 
 /// The secret detectors over one text at a time.
 #[derive(Default)]
-pub(crate) struct Secrets {
-    /// The end of the text so far.
-    held: Vec<u8>,
-    /// How much of it has been looked at for literals.
-    judged: usize,
-}
+pub(crate) struct Secrets(Held<BEHIND_BYTES, AHEAD_BYTES>);
 
 impl Secrets {
     /// Takes the next piece of a text.
     pub(crate) fn push(&mut self, text: &[u8], anchors: &Anchors, sink: &mut Sink<'_>) {
-        let joined = text.len().min(AHEAD_BYTES + BEHIND_BYTES);
-        let before = self.held.len();
-        self.held.extend_from_slice(&text[..joined]);
-        let until = self.held.len().saturating_sub(AHEAD_BYTES).max(self.judged);
-        look(&self.held, self.judged, until, anchors, sink);
-        self.judged = until;
-        if joined == text.len() {
-            let done = self.judged.saturating_sub(BEHIND_BYTES);
-            self.held.drain(..done);
-            self.judged -= done;
-            return;
-        }
-        // What was held before is judged, and BEHIND_BYTES of the text or more.
-        let begin = until - before;
-        let end = (text.len() - AHEAD_BYTES).max(begin);
-        look(text, begin, end, anchors, sink);
-        self.held.clear();
-        self.held.extend_from_slice(&text[end - BEHIND_BYTES.min(end)..]);
-        self.judged = BEHIND_BYTES.min(end);
+        self.0.push(text, |text, begin, end| look(text, begin, end, anchors, sink));
     }
 
     /// Ends the text: what follows is unrelated.
     pub(crate) fn end(&mut self, anchors: &Anchors, sink: &mut Sink<'_>) {
-        look(&self.held, self.judged, self.held.len(), anchors, sink);
-        self.held.clear();
-        self.judged = 0;
+        self.0.end(|text, begin, end| look(text, begin, end, anchors, sink));
     }
 
     /// Heap memory held, bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.held.capacity()
+        self.0.heap_bytes()
     }
 }
 
@@ -174,7 +151,7 @@ fn look(text: &[u8], begin: usize, end: usize, anchors: &Anchors, sink: &mut Sin
         }
         let kind = &KINDS[found.pattern().as_usize()];
         if let Some(value) = value(text, kind, found.start(), found.end()) {
-            sink.value(kind.detector, Confidence::High, identity(kind.detector, value));
+            sink.value(kind.detector, Confidence::High, kind.detector.identity(value));
         }
         // Another literal may begin inside: what is found must not depend on where a search began.
         at = found.start() + 1;
@@ -232,16 +209,9 @@ fn is_made_up(value: &[u8]) -> bool {
 }
 
 /// 30 characters, and their CRC-32 as six digits of base 62.
-fn github(text: &[u8], _start: usize, end: usize) -> Option<usize> {
-    let length = run_of(&text[end..], Set::Alnum);
-    let (random, checksum) = text[end..end + length].split_at_checked(GITHUB_RANDOM_BYTES)?;
-    let mut left = crc32(random);
-    let mut digits = [0; 6];
-    for digit in digits.iter_mut().rev() {
-        *digit = BASE62[usize::try_from(left % 62).unwrap_or(0)];
-        left /= 62;
-    }
-    (checksum == digits).then_some(end + length)
+fn github(text: &[u8], start: usize, end: usize) -> Option<usize> {
+    let until = end + run_of(&text[end..], Set::Alnum);
+    Validator::GithubToken.accepts(&text[start..until]).then_some(until)
 }
 
 /// Numbers of a workspace and a user, and a random end.
@@ -272,10 +242,15 @@ fn private_key(text: &[u8], _start: usize, end: usize) -> Option<usize> {
         return None;
     }
     let body = end + label.len() + 5;
-    let is_body = |byte: &&u8| is_in(Set::Base64, **byte) || b"\r\n :,-".contains(byte);
-    let length = text[body..].iter().take_while(is_body).count();
-    let letters = text[body..body + length].iter().filter(|byte| is_in(Set::Base64, **byte));
-    (letters.count() >= PEM_LETTERS_MIN).then_some(body + length)
+    let mut until = body;
+    for run in text[body..].split(|byte| !is_in(Set::Base64, *byte)) {
+        until += run.len();
+        if run.len() >= PEM_RUN_MIN {
+            return Some(until);
+        }
+        until += 1;
+    }
+    None
 }
 
 /// Two objects in base64url (RFC 7519 3), told by their first characters, and a signature.
@@ -317,28 +292,8 @@ fn database(text: &[u8], start: usize, end: usize) -> Option<usize> {
     (!is_placeholder && has_host).then_some(end + at + 1)
 }
 
-/// CRC-32 of ISO-HDLC, as zip and GitHub have it. Bit by bit: a few bytes, now and then.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 }
-        })
-    })
-}
-
-/// What tells a value from others of its kind: FNV-1a, never zero.
-fn identity(detector: Detector, value: &[u8]) -> u64 {
-    let seed = 0xcbf2_9ce4_8422_2325_u64 ^ u64::from(detector as u8);
-    let hash = value
-        .iter()
-        .fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    hash.max(1)
-}
-
-const GITHUB_RANDOM_BYTES: usize = 30;
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Base64 letters that show that a key follows its armour, and not a sentence about one.
-const PEM_LETTERS_MIN: usize = 40;
+/// Letters of base64 without a space that show that a key follows its armour, and not a sentence.
+const PEM_RUN_MIN: usize = 32;
 const SCHEMES: [&str; 16] = [
     "postgres",
     "postgresql",
@@ -369,21 +324,23 @@ mod tests {
     /// Detectors found in a text, in pieces of several sizes, which must agree.
     fn found(text: &str) -> Vec<String> {
         let anchors = Anchors::new();
-        let of_pieces = |bytes: usize| {
+        let of_pieces = |text: &str, bytes: usize| {
             let (mut findings, part) = (Findings::default(), PartPath::default());
             let mut sink = Sink { findings: &mut findings, part: &part, anchors: Some(&anchors) };
             let mut secrets = Secrets::default();
             for piece in text.as_bytes().chunks(bytes) {
                 secrets.push(piece, &anchors, &mut sink);
-                assert!(secrets.held.len() <= 2 * (AHEAD_BYTES + BEHIND_BYTES));
             }
             secrets.end(&anchors, &mut sink);
             let list = findings.into_list();
             list.iter().map(|f| format!("{} {}/{}", f.detector, f.count, f.occurrences)).collect()
         };
-        let whole: Vec<String> = of_pieces(usize::MAX);
-        for bytes in [1, 2, 7, 63, 320, 344, 345, 700] {
-            assert_eq!(of_pieces(bytes), whole, "in pieces of {bytes}");
+        let whole: Vec<String> = of_pieces(text, usize::MAX);
+        // With text around it, so that it is judged in the middle of pieces and over their cuts.
+        let filler = "and so on ".repeat(80);
+        let padded = format!("{filler}{text} {filler}");
+        for bytes in [1, 2, 7, 63, 320, 344, 345, 700, usize::MAX] {
+            assert_eq!(of_pieces(&padded, bytes), whole, "in pieces of {bytes}");
         }
         whole
     }
@@ -494,6 +451,5 @@ mod tests {
     #[test]
     fn literals_fit() {
         assert!(KINDS.iter().all(|kind| kind.anchor.len() <= ANCHOR_BYTES_MAX));
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926, "the check value of its catalogue");
     }
 }

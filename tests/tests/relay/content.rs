@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use postern_tests::ledger::wait_until;
 use postern_tests::message::{Mail, to_wire};
-use postern_tests::relay::{RECIPIENT, SENDER, Setup};
+use postern_tests::relay::{RECIPIENT, SENDER, Setup, set};
 use postern_tests::sink::Sink;
 
 /// A number that passes the Luhn check and lies in an issuer's range: the industry's test number.
@@ -104,6 +104,24 @@ fn secrets_are_refused_and_links_with_tokens_pass() {
     client.submit(&Mail::with_body(SENDER, RECIPIENT, link.as_bytes())).expect(250);
     sink.wait_for(1, 30);
     assert!(wait_until(10, || relay.log_end().contains("detector=jwt")), "{}", relay.log_end());
+    sink.stop();
+}
+
+/// Account and identity numbers are reported, and refused where the operator says so.
+#[test]
+fn identifiers_are_reported_or_refused_as_configured() {
+    let sink = Sink::start();
+    let mut relay = Setup::new(sink.addr()).start();
+    let body = "Please pay to GB82 WEST 1234 5698 7654 32.\r\n";
+    let mail = Mail::with_body(SENDER, RECIPIENT, body.as_bytes());
+    relay.connect().submit(&mail).expect(250);
+    sink.wait_for(1, 30);
+    assert!(wait_until(10, || relay.log_end().contains("detector=iban")), "{}", relay.log_end());
+    relay.reconfigure(|table| set(table, "filters.identifiers.action", "refuse".into()));
+    assert!(relay.terminate().success());
+    relay.start();
+    let refused = relay.connect().submit(&mail).expect_status(550, "5.7.1").lines.join(" ");
+    assert!(refused.contains("iban part=1 count=1 rule=dlp.iban"), "{refused}");
     sink.stop();
 }
 

@@ -153,6 +153,7 @@ fn everything_that_can_be_set_is_read() {
     assert_eq!(snapshot.filters.credit_card_count_min, 3);
     assert_eq!(snapshot.filters.secrets, FilterAction::Report);
     assert_eq!(snapshot.filters.jwt, FilterAction::Off);
+    assert_eq!(snapshot.filters.identifiers, FilterAction::Refuse);
 }
 
 /// `everything.toml` is complete: each key of [`KEYS`] is set in it.
