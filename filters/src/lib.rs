@@ -48,7 +48,7 @@ mod policy;
 mod scan;
 pub mod validate;
 
-pub use detect::{Confidence, DISTINCT_MAX, Detector, Finding};
+pub use detect::{Confidence, DISTINCT_MAX, Detector, Finding, NumberKind};
 pub use limits::{DEPTH_LIMIT, HEADER_BYTES_LIMIT, Limits, PARTS_LIMIT};
 pub use mime::PartPath;
 pub use policy::{Action, Config, ConfigError, Rejection, Rule, Verdict};

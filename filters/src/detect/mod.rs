@@ -20,6 +20,7 @@ pub(crate) mod secret;
 use std::fmt;
 
 use self::card::Cards;
+pub use self::number::NumberKind;
 use self::number::Numbers;
 use self::secret::{Anchors, Secrets};
 use crate::mime::PartPath;
@@ -79,8 +80,8 @@ pub enum Detector {
     Jwt,
     /// Addresses of databases and queues with a password in them.
     DbUri,
-    /// Identity, tax and account numbers, by their index among all.
-    Number(u8),
+    /// Identity, tax and account numbers.
+    Number(NumberKind),
     /// Nested deeper than [`Limits::depth_max`](crate::Limits::depth_max).
     UnscannableDepth,
     /// More parts than [`Limits::parts_max`](crate::Limits::parts_max).
@@ -130,8 +131,7 @@ impl Detector {
 
     /// Every detector.
     pub fn all() -> impl Iterator<Item = Self> {
-        let numbers = (0..number::COUNT).filter_map(|index| u8::try_from(index).ok());
-        Self::NAMED.into_iter().chain(numbers.map(Self::Number))
+        Self::NAMED.into_iter().chain(NumberKind::all().map(Self::Number))
     }
 
     /// The stable id, as rules and replies write it.
@@ -159,7 +159,7 @@ impl Detector {
             Self::PrivateKey => "private_key",
             Self::Jwt => "jwt",
             Self::DbUri => "db_uri",
-            Self::Number(index) => number::id(index),
+            Self::Number(kind) => kind.id(),
             Self::UnscannableDepth => "unscannable.depth",
             Self::UnscannableParts => "unscannable.parts",
             Self::UnscannableHeader => "unscannable.header",
@@ -388,7 +388,7 @@ impl Sink<'_> {
 }
 
 /// Kinds of finding (detector and confidence) that can occur.
-const KINDS_MAX: usize = Detector::NAMED.len() + 2 + 2 * number::COUNT;
+const KINDS_MAX: usize = Detector::NAMED.len() + 2 + 2 * NumberKind::COUNT;
 const _: () = assert!(FINDINGS_MAX <= 255 && KINDS_MAX < FINDINGS_MAX);
 
 /// The distinct values of one message and the finding each is booked on: open addressing, grown by

@@ -273,12 +273,27 @@ const KINDS: &[Kind] = &[
 /// Stands for all lengths of an IBAN, in one piece or in fours.
 const IBAN: &[u8] = &[0];
 
-/// How many kinds there are.
-pub(crate) const COUNT: usize = KINDS.len();
+/// A kind of identity, tax or account number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NumberKind(u8);
 
-/// The stable id of a kind.
-pub(crate) const fn id(index: u8) -> &'static str {
-    KINDS[index as usize].id
+impl NumberKind {
+    /// How many kinds there are.
+    pub(crate) const COUNT: usize = KINDS.len();
+
+    /// Every kind.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT).map(Self::of)
+    }
+
+    /// The stable id.
+    pub(crate) const fn id(self) -> &'static str {
+        KINDS[self.0 as usize].id
+    }
+
+    fn of(index: usize) -> Self {
+        Self(u8::try_from(index).expect("fewer than 256 kinds"))
+    }
 }
 
 /// The numbers of one text at a time.
@@ -415,7 +430,7 @@ fn try_at(text: &[u8], start: usize, sink: &mut Sink<'_>) -> bool {
         }
     }
     let Some(fit) = best else { return false };
-    let detector = Detector::Number(u8::try_from(fit.kind).expect("fewer than 256 kinds"));
+    let detector = Detector::Number(NumberKind::of(fit.kind));
     sink.value(detector, fit.confidence, detector.identity(&fit.value[..fit.length]));
     true
 }
