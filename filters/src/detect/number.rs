@@ -16,6 +16,9 @@
 //! # Failures
 //! None.
 
+use std::sync::LazyLock;
+
+use crate::detect::card::mask;
 use crate::detect::held::Held;
 use crate::detect::{Confidence, Detector, Sink};
 use crate::validate::Validator;
@@ -45,6 +48,8 @@ struct Kind {
     words: &'static [&'static str],
     /// How sure it is without such a word: in one piece, and in groups.
     alone: (Option<Confidence>, Option<Confidence>),
+    /// Its second group may begin with a letter.
+    letters: bool,
 }
 
 const fn kind(
@@ -54,10 +59,15 @@ const fn kind(
     joints: &'static [u8],
     words: &'static [&'static str],
 ) -> Kind {
-    Kind { id, validator, forms, joints, words, alone: (None, None) }
+    Kind { id, validator, forms, joints, words, alone: (None, None), letters: false }
 }
 
 impl Kind {
+    const fn with_letters(mut self) -> Self {
+        self.letters = true;
+        self
+    }
+
     const fn alone(mut self, whole: Option<Confidence>, grouped: Option<Confidence>) -> Self {
         self.alone = (whole, grouped);
         self
@@ -69,12 +79,13 @@ const MEDIUM: Option<Confidence> = Some(Confidence::Medium);
 
 /// The kinds, by region. Of two that fit alike the first counts.
 const KINDS: &[Kind] = &[
-    kind("iban", Validator::Iban, &[IBAN], b" ", &["iban"]).alone(HIGH, HIGH),
+    kind("iban", Validator::Iban, &[IBAN], b" ", &["iban"]).with_letters().alone(HIGH, HIGH),
     kind("us_ssn", Validator::UsSsn, &[&[9], &[3, 2, 4]], b"- ", &["ssn", "social security"]),
     kind("us_itin", Validator::UsItin, &[&[9], &[3, 2, 4]], b"- ", &["itin"]),
     kind("us_ein", Validator::UsEin, &[&[9], &[2, 7]], b"-", &["ein", "employer identification"]),
     kind("us_npi", Validator::UsNpi, &[&[10]], b"", &["npi", "national provider"]),
-    kind("us_mbi", Validator::UsMbi, &[&[11], &[4, 3, 4]], b"- ", &["mbi", "medicare"]),
+    kind("us_mbi", Validator::UsMbi, &[&[11], &[4, 3, 4]], b"- ", &["mbi", "medicare"])
+        .with_letters(),
     kind("us_aba_routing", Validator::AbaRouting, &[&[9]], b"", &["routing", "aba", "rtn"]),
     kind(
         "ca_sin",
@@ -113,8 +124,10 @@ const KINDS: &[Kind] = &[
         &["sécurité sociale", "securite sociale", "nir", "insee"],
     )
     .alone(MEDIUM, HIGH),
-    kind("es_dni", Validator::EsDni, &[&[9], &[8, 1]], b"-", &["dni", "nif"]),
-    kind("es_nie", Validator::EsNie, &[&[9], &[1, 7, 1]], b"-", &["nie"]).alone(None, MEDIUM),
+    kind("es_dni", Validator::EsDni, &[&[9], &[8, 1]], b"-", &["dni", "nif"]).with_letters(),
+    kind("es_nie", Validator::EsNie, &[&[9], &[1, 7, 1]], b"-", &["nie"])
+        .with_letters()
+        .alone(None, MEDIUM),
     kind(
         "it_codice_fiscale",
         Validator::ItCodiceFiscale,
@@ -122,6 +135,7 @@ const KINDS: &[Kind] = &[
         b" ",
         &["codice fiscale"],
     )
+    .with_letters()
     .alone(HIGH, HIGH),
     kind("nl_bsn", Validator::NlBsn, &[&[9]], b"", &["bsn", "burgerservicenummer"]),
     kind(
@@ -329,39 +343,161 @@ struct Group {
 /// Tries every number whose first digit lies in a range.
 fn look(text: &[u8], begin: usize, end: usize, sink: &mut Sink<'_>) {
     let mut at = begin;
-    while let Some(digit) = next_digit(text, at, end) {
-        let start = group_start(text, digit);
-        let group_end = group_end(text, digit);
-        // Up to two groups of a few letters may open a number: a prefix, or the letter of a card.
-        let near = opening(text, start);
-        let far = near.and_then(|near| opening(text, near));
-        let mut starts = [far, near, Some(start)].into_iter().flatten();
-        // A number is judged where its first digit is, wherever it begins.
-        if !text[start..digit].iter().any(u8::is_ascii_digit) {
-            starts.find(|start| try_at(text, *start, sink));
+    while at < end {
+        let block = text.get(at..at + BLOCK_BYTES).and_then(|block| block.first_chunk());
+        let width = BLOCK_BYTES.min(end - at);
+        let Some(block) = block else {
+            (at..end).filter(|&place| text[place].is_ascii_digit()).for_each(|place| {
+                judge(text, place, sink);
+            });
+            return;
+        };
+        // Flat and without branches, which the compiler vectorises on every target.
+        let has_digits = block.iter().fold(false, |any, byte| any | byte.is_ascii_digit());
+        if has_digits {
+            let digits = mask(block, |byte| byte.is_ascii_digit());
+            let is_inside = at > 0 && text[at - 1].is_ascii_digit();
+            let mut firsts = digits & !(digits << 1 | u64::from(is_inside));
+            firsts &= u64::MAX >> (BLOCK_BYTES - width);
+            let words = mask(block, |byte| byte.is_ascii_alphanumeric());
+            while firsts != 0 {
+                let bit = firsts.trailing_zeros();
+                firsts &= firsts - 1;
+                if may_begin(block, digits, words, bit) {
+                    judge(text, at + bit as usize, sink);
+                }
+            }
         }
-        at = group_end.max(digit + 1);
+        at += width;
     }
 }
 
-/// The next digit; groups of eight bytes without one are passed over.
-fn next_digit(text: &[u8], from: usize, end: usize) -> Option<usize> {
-    let mut at = from;
-    while at < end {
-        if let Some(block) = text.get(at..at + BLOCK_BYTES).filter(|_| at + BLOCK_BYTES <= end) {
-            // Flat and without branches, which the compiler vectorises on every target.
-            if !block.iter().fold(false, |any, byte| any | byte.is_ascii_digit()) {
-                at += BLOCK_BYTES;
-                continue;
-            }
-        }
-        let until = (at + BLOCK_BYTES).min(end);
-        match text[at..until].iter().position(u8::is_ascii_digit) {
-            Some(found) => return Some(at + found),
-            None => at = until,
-        }
+/// Whether a number may have its first digit there, as far as the block tells.
+fn may_begin(block: &[u8; BLOCK_BYTES], digits: u64, words: u64, bit: u32) -> bool {
+    let before = if bit == 0 { 0 } else { (words << (u64::BITS - bit)).leading_ones() };
+    let after = (words >> bit).trailing_ones();
+    let end = bit + after;
+    let begin = bit - before;
+    if before > 0 && digits >> begin & !(u64::MAX << before) != 0 {
+        // Another digit is the first of this group.
+        return false;
     }
-    None
+    // What reaches over the block's ends has to be looked at.
+    if before == bit || end + 2 >= u64::BITS {
+        return true;
+    }
+    let length = (before + after) as usize;
+    if length >= WHOLE_BYTES_MIN {
+        return length <= VALUE_BYTES_MAX;
+    }
+    let next = (words >> (end + 1)).trailing_ones();
+    if end + 1 + next >= u64::BITS {
+        return true;
+    }
+    let joint = joint_bit(block[end as usize]);
+    let next = (next as usize).min(VALUE_BYTES_MAX);
+    let is_letter = digits >> (end + 1) & 1 == 0;
+    FIRST_PAIRS[usize::from(is_letter)][length][next] & joint != 0
+        || (LATER_PAIRS[length][next] & joint != 0 && joint_bit(block[begin as usize - 1]) != 0)
+}
+
+/// Tries the numbers that have a digit in their first group with digits, if this is the first there.
+fn judge(text: &[u8], digit: usize, sink: &mut Sink<'_>) {
+    let (start, end) = (group_start(text, digit), group_end(text, digit));
+    if text[start..digit].iter().any(u8::is_ascii_digit) {
+        return;
+    }
+    let goes_on = goes_on(text, end);
+    if end - start < WHOLE_BYTES_MIN && !(goes_on && begins_groups(text, start, end)) {
+        return;
+    }
+    // Up to two groups of a few letters may open a number: a prefix, or the letter of a card.
+    let near =
+        (goes_on && pair(text, start, end, &LATER_PAIRS)).then(|| opening(text, start)).flatten();
+    let far = near.and_then(|near| opening(text, near));
+    let mut starts = [far, near, Some(start)].into_iter().flatten();
+    starts.find(|start| try_at(text, *start, sink));
+}
+
+/// Whether another group hangs on one that ends there.
+fn goes_on(text: &[u8], end: usize) -> bool {
+    text.get(end).is_some_and(|byte| is_joint(*byte))
+        && text.get(end + 1).is_some_and(|byte| is_word(*byte))
+}
+
+/// Whether a number in groups may begin there: not in the middle of a row of them.
+fn begins_groups(text: &[u8], start: usize, end: usize) -> bool {
+    let is_in_row = start >= 2 && text[start - 1] == text[end] && text[start - 2].is_ascii_digit();
+    let is_letter = !text[end + 1].is_ascii_digit();
+    !is_in_row
+        && (pair(text, start, end, &FIRST_PAIRS[usize::from(is_letter)])
+            || pair(text, start, end, &LATER_PAIRS))
+}
+
+/// Whether a group and the one behind it are two of a form.
+fn pair(text: &[u8], start: usize, end: usize, pairs: &Pairs) -> bool {
+    let next = group_end(text, end + 1) - (end + 1);
+    let (length, next) = ((end - start).min(VALUE_BYTES_MAX), next.min(VALUE_BYTES_MAX));
+    pairs[length][next] & joint_bit(text[end]) != 0
+}
+
+/// One bit for each separator, none for what is none.
+const fn joint_bit(byte: u8) -> u8 {
+    match byte {
+        b' ' => 1,
+        b'-' => 2,
+        b'.' => 4,
+        b'/' => 8,
+        b'+' => 16,
+        _ => 0,
+    }
+}
+
+/// For lengths of two groups that follow each other the separators that may stand between them, as
+/// bits.
+type Pairs = [[u8; VALUE_BYTES_MAX + 1]; VALUE_BYTES_MAX + 1];
+
+/// Those of the first two groups of a form; apart for a second that begins with a letter.
+static FIRST_PAIRS: [Pairs; 2] = [first_pairs(false), first_pairs(true)];
+
+/// Those of later groups, behind one or two groups of letters that open a number: NINO, NIE, codice
+/// fiscale.
+static LATER_PAIRS: Pairs = later_pairs();
+
+const fn first_pairs(is_letter: bool) -> Pairs {
+    let mut pairs = [[0; VALUE_BYTES_MAX + 1]; VALUE_BYTES_MAX + 1];
+    pairs[4][4] = joint_bit(b' ');
+    let mut kind = 0;
+    while kind < KINDS.len() {
+        let Kind { forms, joints, letters, .. } = &KINDS[kind];
+        let mut form = 0;
+        while form < forms.len() {
+            if forms[form].len() > 1 && (*letters || !is_letter) {
+                let (first, second) = (forms[form][0] as usize, forms[form][1] as usize);
+                pairs[first][second] |= joint_bits(joints);
+            }
+            form += 1;
+        }
+        kind += 1;
+    }
+    pairs
+}
+
+const fn later_pairs() -> Pairs {
+    let mut pairs = [[0; VALUE_BYTES_MAX + 1]; VALUE_BYTES_MAX + 1];
+    pairs[2][2] = joint_bit(b' ');
+    pairs[7][1] = joint_bit(b'-');
+    pairs[5][5] = joint_bit(b' ');
+    pairs
+}
+
+const fn joint_bits(joints: &[u8]) -> u8 {
+    let (mut bits, mut joint) = (0, 0);
+    while joint < joints.len() {
+        bits |= joint_bit(joints[joint]);
+        joint += 1;
+    }
+    bits
 }
 
 fn is_word(byte: u8) -> bool {
@@ -386,7 +522,7 @@ fn opening(text: &[u8], start: usize) -> Option<usize> {
 }
 
 fn is_joint(byte: u8) -> bool {
-    matches!(byte, b' ' | b'-' | b'.' | b'/' | b'+')
+    joint_bit(byte) != 0
 }
 
 /// A number that fits.
@@ -407,26 +543,27 @@ fn try_at(text: &[u8], start: usize, sink: &mut Sink<'_>) -> bool {
     let (groups, count) = groups_from(text, start);
     let groups = &groups[..count];
     let mut best: Option<Fit> = None;
-    for (kind, Kind { validator, forms, joints, .. }) in KINDS.iter().enumerate() {
-        for form in *forms {
-            let Some(width) = fits(groups, form, joints) else { continue };
-            let end = groups[width - 1].end;
-            if !ends(text, end) || (width > 1 && is_row(text, groups, width)) {
-                continue;
-            }
-            let Some((value, length)) = joined(text, &groups[..width]) else { continue };
-            if !validator.accepts(&value[..length]) {
-                continue;
-            }
-            let Some((confidence, distance)) = sureness(text, start, end, kind, width) else {
-                continue;
-            };
-            let is_better = best
-                .as_ref()
-                .is_none_or(|best| (confidence, best.distance) > (best.confidence, distance));
-            if is_better {
-                best = Some(Fit { confidence, distance, kind, value, length });
-            }
+    let length = (groups[0].end - start).min(VALUE_BYTES_MAX);
+    for &(kind, form) in &BY_LENGTH[length] {
+        let (kind, form) = (usize::from(kind), usize::from(form));
+        let Kind { validator, forms, joints, .. } = &KINDS[kind];
+        let Some(width) = fits(groups, forms[form], joints) else { continue };
+        let end = groups[width - 1].end;
+        if !ends(text, end) || (width > 1 && is_row(text, groups, width)) {
+            continue;
+        }
+        let Some((value, length)) = joined(text, &groups[..width]) else { continue };
+        if !validator.accepts(&value[..length]) {
+            continue;
+        }
+        let Some((confidence, distance)) = sureness(text, start, end, kind, width) else {
+            continue;
+        };
+        let is_better = best
+            .as_ref()
+            .is_none_or(|best| (confidence, best.distance) > (best.confidence, distance));
+        if is_better {
+            best = Some(Fit { confidence, distance, kind, value, length });
         }
     }
     let Some(fit) = best else { return false };
@@ -434,6 +571,23 @@ fn try_at(text: &[u8], start: usize, sink: &mut Sink<'_>) -> bool {
     sink.value(detector, fit.confidence, detector.identity(&fit.value[..fit.length]));
     true
 }
+
+/// For each length of a first group the forms that begin with it, as indexes of kind and form.
+static BY_LENGTH: LazyLock<[Vec<(u8, u8)>; VALUE_BYTES_MAX + 1]> = LazyLock::new(|| {
+    let mut by_length = [const { Vec::new() }; VALUE_BYTES_MAX + 1];
+    for (index, kind) in (0..).zip(KINDS) {
+        for (form, lengths) in (0..).zip(kind.forms) {
+            match *lengths == IBAN {
+                true => {
+                    by_length[4].push((index, form));
+                    by_length[15..].iter_mut().for_each(|all| all.push((index, form)));
+                }
+                false => by_length[usize::from(lengths[0])].push((index, form)),
+            }
+        }
+    }
+    by_length
+});
 
 /// How sure a number of a kind is, with its distance from the word that names it; none where it does
 /// not count.
@@ -560,8 +714,10 @@ fn places<'a>(text: &'a [u8], word: &'a [u8]) -> impl Iterator<Item = usize> + '
     found.map(|(at, _)| at)
 }
 
+/// The shortest number in one piece.
+const WHOLE_BYTES_MIN: usize = 8;
 /// Bytes looked at together for digits.
-const BLOCK_BYTES: usize = 32;
+const BLOCK_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {
