@@ -130,7 +130,7 @@ impl Default for IoOptions {
             ring_entries: 1024,
             completion_factor: 4,
             direct_descriptors: 16_384,
-            gather_us: 50,
+            gather_us: 120,
         }
     }
 }

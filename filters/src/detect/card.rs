@@ -485,7 +485,7 @@ pub(super) fn mask(block: &[u8; BLOCK_BYTES], is: impl Fn(u8) -> bool) -> u64 {
 }
 
 /// Digits in a block; the first byte of every full-width digit (U+FF10..) counts as one.
-fn digits_in(block: &[u8]) -> u8 {
+pub(super) fn digits_in(block: &[u8]) -> u8 {
     debug_assert!(block.len() <= BLOCK_BYTES, "the sum fits a byte");
     block.iter().map(|byte| u8::from(byte.is_ascii_digit()) + u8::from(*byte == 0xEF)).sum()
 }

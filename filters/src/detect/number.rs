@@ -18,7 +18,7 @@
 
 use std::sync::LazyLock;
 
-use crate::detect::card::mask;
+use crate::detect::card::{digits_in, mask};
 use crate::detect::held::Held;
 use crate::detect::{Confidence, Detector, Sink};
 use crate::validate::Validator;
@@ -343,6 +343,7 @@ struct Group {
 /// Tries every number whose first digit lies in a range.
 fn look(text: &[u8], begin: usize, end: usize, sink: &mut Sink<'_>) {
     let mut at = begin;
+    let mut ahead = digits_from(text, at);
     while at < end {
         let block = text.get(at..at + BLOCK_BYTES).and_then(|block| block.first_chunk());
         let width = BLOCK_BYTES.min(end - at);
@@ -352,9 +353,9 @@ fn look(text: &[u8], begin: usize, end: usize, sink: &mut Sink<'_>) {
             });
             return;
         };
-        // Flat and without branches, which the compiler vectorises on every target.
-        let has_digits = block.iter().fold(false, |any, byte| any | byte.is_ascii_digit());
-        if has_digits {
+        // A number whose first digit is here has all of them here and in the next block.
+        let here = std::mem::replace(&mut ahead, digits_from(text, at + BLOCK_BYTES));
+        if here > 0 && here + ahead >= DIGITS_MIN {
             let digits = mask(block, |byte| byte.is_ascii_digit());
             let is_inside = at > 0 && text[at - 1].is_ascii_digit();
             let mut firsts = digits & !(digits << 1 | u64::from(is_inside));
@@ -369,6 +370,14 @@ fn look(text: &[u8], begin: usize, end: usize, sink: &mut Sink<'_>) {
             }
         }
         at += width;
+    }
+}
+
+/// How many digits the block from a place on has; as many as may be, where the text ends within it.
+fn digits_from(text: &[u8], at: usize) -> u8 {
+    match text.get(at..at + BLOCK_BYTES) {
+        Some(block) => digits_in(block),
+        None => DIGITS_MIN,
     }
 }
 
@@ -716,6 +725,8 @@ fn places<'a>(text: &'a [u8], word: &'a [u8]) -> impl Iterator<Item = usize> + '
 
 /// The shortest number in one piece.
 const WHOLE_BYTES_MIN: usize = 8;
+/// The fewest digits of a number: those of an Indian PAN.
+const DIGITS_MIN: u8 = 4;
 /// Bytes looked at together for digits.
 const BLOCK_BYTES: usize = 64;
 
