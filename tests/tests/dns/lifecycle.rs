@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use postern::control::dns::{Change, Done, LookOptions, Looker};
 use postern_signer::dns::{Expected, revoked_text};
-use postern_tests::dns::{self, KEY, Named, OTHER_ZONE, Unbound};
+use postern_tests::dns::{self, BROKEN_ZONE, KEY, Named, OTHER_ZONE, Unbound};
 use postern_tests::ledger::{Ledger, Load, wait_until};
 use postern_tests::message::{Seed, seed};
 use postern_tests::relay::{DOMAIN, Relay, Setup};
@@ -113,7 +113,9 @@ fn records_published_by_hand_are_waited_for_and_the_file_signs_until_then() {
             format!("domain = \"{DOMAIN}\"\nselector = \"by-hand\"\nkey_file = \"{file}\"");
         let by_hand: toml::Table = by_hand.parse().expect("TOML");
         let managed = table["dkim"][0].clone();
-        table.insert("dkim".to_owned(), vec![by_hand.into(), managed].into());
+        let broken = format!("domain = \"{BROKEN_ZONE}\"\nmanaged = true");
+        let broken: toml::Table = broken.parse().expect("TOML");
+        table.insert("dkim".to_owned(), vec![by_hand.into(), managed, broken.into()].into());
     });
     relay.start();
     let verifier = Verifier::new(unbound.addr);
@@ -129,18 +131,37 @@ fn records_published_by_hand_are_waited_for_and_the_file_signs_until_then() {
         let ran = relay.command(&["keys", "list", "--json"]).expect_success();
         serde_json::from_str(&ran.out).expect("JSON")
     };
+    // Lines are in the order of their names: the broken zone's, and ours.
     let key = |pointer: &str| records().pointer(pointer).cloned().unwrap_or_default();
-    let waits = || key("/0/keys/0/trouble").as_str().is_some_and(|why| why.contains("Publish"));
-    assert!(wait_until(30, waits), "{:#?}\n{}", records(), relay.log_end());
+    let waits_for = |line: &str, what: &str| {
+        let trouble = format!("{line}/keys/0/trouble");
+        let is_told = || key(&trouble).as_str().is_some_and(|why| why.contains(what));
+        assert!(wait_until(30, is_told), "{what}: {:#?}\n{}", records(), relay.log_end());
+    };
+    waits_for("/0", "SERVFAIL");
+    waits_for("/1", "Publish the record");
     assert_eq!(selector_of_next(), ["by-hand"]);
-    publish(&text(&key("/0/keys/0/record_name")), &text(&key("/0/keys/0/record_text")));
-    assert!(wait_until(60, || key("/0/keys/0/stage") == "active"), "{:#?}", records());
+    let (name, right) = (text(&key("/1/keys/0/record_name")), text(&key("/1/keys/0/record_text")));
+    let damaged = right.replacen("p=MIIB", "p=MIIB ", 1).replace("; k=", ";\" \"k=");
+    let other = record(2_048, 'Q');
+    publish(&name, &other);
+    waits_for("/1", "Somebody else uses this selector");
+    let change = |known: &str, text: &str| {
+        let done = wait(updater(&named).update(&name, 1, Change::Replace { known, text }));
+        assert_eq!(done, Ok(Done::Changed));
+    };
+    change(&other, &damaged);
+    waits_for("/1", "without quotes");
+    assert_eq!(selector_of_next(), ["by-hand"], "mail goes on being signed");
+    change(&damaged, &right);
+    assert!(wait_until(60, || key("/1/keys/0/stage") == "active"), "{:#?}", records());
     assert!(wait_until(30, || selector_of_next() == ["postern1"]));
     let check = relay.command(&["keys", "check", "--json"]);
     let looks: Value = serde_json::from_str(&check.out).expect("JSON");
     let seen: Vec<_> = looks.as_array().expect("a list").iter().collect();
     let is_seen = |look: &&Value| look["is_seen_everywhere"] == true;
     assert_eq!(seen.iter().filter(|look| is_seen(look)).count(), 2, "{looks:#}");
+    assert!(check.out.contains("servfail"), "{}", check.out);
     assert!(relay.terminate().success());
     sink.stop();
 }
