@@ -227,7 +227,7 @@ const MEMORY_MIB: std::ops::RangeInclusive<u64> = 8..=65_536;
 const MEMORY_MIB_DEFAULT: usize = 64;
 const RECEIVE_MEMORY_MIB: std::ops::RangeInclusive<u64> = 1..=1_024;
 /// Two to eight stay in a core's cache.
-const RECEIVE_MEMORY_MIB_DEFAULT: usize = 4;
+const RECEIVE_MEMORY_MIB_DEFAULT: usize = 8;
 const CONTROL_SOCKET_DEFAULT: &str = "/run/postern/control.sock";
 /// `sun_path` less the final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;

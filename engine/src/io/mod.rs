@@ -124,7 +124,7 @@ impl Default for IoOptions {
     fn default() -> Self {
         Self {
             choice: Choice::Auto,
-            receive_memory_bytes: 4 << 20,
+            receive_memory_bytes: 8 << 20,
             receive_buffer_bytes: 32 << 10,
             block_memory_bytes: 64 << 20,
             ring_entries: 1024,

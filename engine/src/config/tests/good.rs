@@ -80,7 +80,7 @@ fn everything_that_can_be_set_is_read() {
     let snapshot = good(&folder, EVERYTHING);
     let server = &snapshot.server;
     assert_eq!((server.cores.as_slice(), server.io), ([0, 2].as_slice(), IoChoice::Epoll));
-    assert_eq!((server.memory_bytes, server.receive_memory_bytes), (128 << 20, 8 << 20));
+    assert_eq!((server.memory_bytes, server.receive_memory_bytes), (128 << 20, 4 << 20));
     assert_eq!(server.log.format, LogFormat::Json);
     assert_eq!(server.log.level, LogLevel::Warn);
     assert_eq!(server.log.target, LogTarget::File(folder.0.path().join("log/postern.log")));

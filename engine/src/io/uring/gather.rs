@@ -3,7 +3,8 @@
 //! A server that takes each completion as it comes enters the kernel for every one and is busy doing so
 //! long before it is loaded. So when enough arrives, the driver waits a moment inside its entry: the
 //! kernel then wakes it once for many completions. The price is latency, bounded by
-//! [`super::super::IoOptions::gather_us`], and paid only where it buys something:
+//! [`super::super::IoOptions::gather_us`] (twice that where large content arrives), and paid only where it
+//! buys something:
 //!
 //! - with fewer than twice [`GAIN_MIN`] streams nothing is ever waited for;
 //! - a wait that brought less than [`GAIN_MIN`] completions is followed by a rest of [`REST_MIN`] to
@@ -22,6 +23,9 @@ const NEAR_MAX: usize = 128;
 /// is still near, so a turn must not gather too many.
 const WANTED_FAR: usize = 24;
 
+/// Bytes a completion from which content counts as large: half a receive buffer.
+const BULK_BYTES: u64 = 16 << 10;
+
 /// Turns without a wait after one that brought too little.
 const REST_MIN: u32 = 8;
 const REST_MAX: u32 = 256;
@@ -39,6 +43,8 @@ pub(super) struct Gather {
     laps: u32,
     /// Submissions pushed when the last lap began.
     pushed: u64,
+    /// The last entry brought large content.
+    is_bulk: bool,
 }
 
 impl Gather {
@@ -54,6 +60,12 @@ impl Gather {
         true
     }
 
+    /// Whether large content is what arrives: waiting twice as long costs its senders nothing, for they
+    /// send on meanwhile.
+    pub(super) fn is_bulk(&self) -> bool {
+        self.is_bulk
+    }
+
     /// How many completions to wait for in this turn, beyond those of its own submissions.
     pub(super) fn wanted(&mut self, streams: usize) -> Option<usize> {
         if streams < 2 * GAIN_MIN {
@@ -63,12 +75,17 @@ impl Gather {
             self.rest -= 1;
             return None;
         }
-        Some(if streams <= NEAR_MAX { streams * 3 / 4 } else { WANTED_FAR })
+        Some(match (streams <= NEAR_MAX, self.is_bulk) {
+            (true, false) => streams * 3 / 4,
+            (true, true) => streams * 2,
+            (false, _) => WANTED_FAR,
+        })
     }
 
-    /// Notes what an entry has brought, beyond the completions of its own submissions. Says whether the
-    /// next turn should wait at once.
-    pub(super) fn note(&mut self, waited: bool, gained: usize) -> bool {
+    /// Notes what an entry has brought, beyond the completions of its own submissions, with the bytes
+    /// that were received. Says whether the next turn should wait at once.
+    pub(super) fn note(&mut self, waited: bool, gained: usize, bytes: u64) -> bool {
+        self.is_bulk = gained >= GAIN_MIN && bytes / gained as u64 >= BULK_BYTES;
         if gained >= GAIN_MIN {
             (self.rest, self.last_rest) = (0, 0);
         } else if waited {
@@ -98,7 +115,7 @@ mod tests {
         let waits = (0..10_000).filter(|_| {
             let waits = gather.wanted(1_000).is_some();
             if waits {
-                gather.note(true, GAIN_MIN - 1);
+                gather.note(true, GAIN_MIN - 1, 0);
             }
             waits
         });
@@ -110,9 +127,9 @@ mod tests {
     fn a_gain_is_followed_by_the_next_wait() {
         let mut gather = Gather::default();
         assert_eq!(gather.wanted(12), Some(9));
-        assert!(!gather.note(true, 0));
+        assert!(!gather.note(true, 0, 0));
         while gather.wanted(12).is_none() {}
-        assert!(gather.note(true, GAIN_MIN));
+        assert!(gather.note(true, GAIN_MIN, 0));
         assert_eq!(gather.wanted(2_000), Some(WANTED_FAR));
         assert_eq!(gather.last_rest, 0);
     }
@@ -120,11 +137,23 @@ mod tests {
     #[test]
     fn a_rest_ends_when_much_arrives() {
         let mut gather = Gather::default();
-        gather.note(true, 0);
-        assert!(!gather.note(false, GAIN_MIN - 1));
+        gather.note(true, 0, 0);
+        assert!(!gather.note(false, GAIN_MIN - 1, 0));
         assert_eq!(gather.wanted(100), None);
-        assert!(!gather.note(false, GAIN_MIN));
+        assert!(!gather.note(false, GAIN_MIN, 0));
         assert!(gather.wanted(100).is_some());
+    }
+
+    #[test]
+    fn large_content_is_waited_for_longer() {
+        let mut gather = Gather::default();
+        gather.note(true, 10, 10 * BULK_BYTES);
+        assert!(gather.is_bulk());
+        assert_eq!(gather.wanted(100), Some(200));
+        assert_eq!(gather.wanted(1_000), Some(WANTED_FAR));
+        gather.note(true, 10, 10 * BULK_BYTES - 1);
+        assert!(!gather.is_bulk());
+        assert_eq!(gather.wanted(100), Some(75));
     }
 
     #[test]

@@ -185,8 +185,10 @@ impl Core {
             if self.may_gather() { self.gather.wanted(self.receives.len()) } else { None };
         for _ in 0..ROUNDS_MAX {
             let (before, sends) = (self.stats.completions, std::mem::take(&mut self.sends_pushed));
+            let received = self.stats.bytes_received;
+            let gather_for = self.gather_for * if self.gather.is_bulk() { 2 } else { 1 };
             let entered = match wait {
-                Some(wanted) => self.queue.enter_and_wait(sends + wanted, self.gather_for),
+                Some(wanted) => self.queue.enter_and_wait(sends + wanted, gather_for),
                 None => self.queue.enter(),
             };
             if let Err(error) = entered {
@@ -196,7 +198,8 @@ impl Core {
             let completions =
                 usize::try_from(self.stats.completions - before).unwrap_or(usize::MAX);
             let waited = wait.take().is_some();
-            self.is_lively |= self.gather.note(waited, completions.saturating_sub(sends));
+            let bytes = self.stats.bytes_received - received;
+            self.is_lively |= self.gather.note(waited, completions.saturating_sub(sends), bytes);
             if !kept_aside {
                 return;
             }
