@@ -35,7 +35,7 @@ const BURST_SESSIONS: usize = 2_000;
 const BURST_BYTES: usize = 64 << 10;
 const BURST_MESSAGES: u64 = 3 * BURST_SESSIONS as u64;
 /// The relay's bound for messages: `memory_mib` and the receive buffers of its one core.
-const BOUND_MIB: f64 = 64.0 + 4.0;
+const BOUND_MIB: f64 = 64.0 + 8.0;
 
 /// Descriptors that are not sessions.
 const DESCRIPTORS_SPARE: u64 = 200;
